@@ -1,0 +1,326 @@
+//! One partition's life, told as inputs and the actions that answer them.
+
+use super::*;
+use crate::{Backoff, Then};
+
+const NOW: Timestamp = Timestamp(1_000);
+
+fn settings(on_failure: FailurePolicy) -> PumpSettings {
+    PumpSettings { batch_events_max: 10, commit_ahead: 1, on_failure }
+}
+
+fn retry() -> FailurePolicy {
+    let backoff = Backoff { initial_ms: 100, jitter: 0.0, ..Backoff::default() };
+    FailurePolicy::Retry { attempts_max: None, backoff, then: None }
+}
+
+fn claim(committed: u64, head: u64) -> Claim {
+    Claim {
+        epoch: Epoch(1),
+        committed: Offset(committed),
+        head: Offset(head),
+        mark: Mark::Clear,
+        control: Control::default(),
+    }
+}
+
+/// A machine that has acquired its partition.
+fn running(on_failure: FailurePolicy, claim: Claim) -> Pump {
+    let mut pump = Pump::new(settings(on_failure));
+    assert_eq!(pump.next_action(NOW), Some(Action::Acquire));
+    pump.handle(NOW, Input::Acquired(claim));
+    pump
+}
+
+fn actions(pump: &mut Pump, now: Timestamp) -> Vec<Action> {
+    std::iter::from_fn(|| pump.next_action(now)).collect()
+}
+
+fn fetch(from: u64) -> Action {
+    Action::Fetch { from: Offset(from), events: 10 }
+}
+
+fn invoke(events: u32, attempt: u32) -> Action {
+    Action::Invoke { events, attempt }
+}
+
+fn commit(from: u64, to: u64) -> Action {
+    Action::Commit { from: Offset(from), to: Offset(to), mark: Mark::Clear }
+}
+
+fn fetched(events: u32, next: u64) -> Input {
+    Input::Fetched { events, next: Offset(next) }
+}
+
+fn invoked(handled: u32, next: u64, outcome: Outcome) -> Input {
+    Input::Invoked { handled, next: Offset(next), outcome, located: true, chance: 0.5 }
+}
+
+fn told(head: u64, control: Control) -> Input {
+    Input::Told { head: Offset(head), control }
+}
+
+fn failed() -> Outcome {
+    Outcome::Transient("no".into())
+}
+
+fn retry_mark(attempts: u32, next: u64) -> Mark {
+    Mark::Retry { attempts, next: Timestamp(next), reason: "transient: no".into() }
+}
+
+#[test]
+fn a_batch_goes_from_fetch_to_commit_and_the_next_one_is_read_ahead() {
+    let mut pump = running(retry(), claim(0, 15));
+    assert_eq!(actions(&mut pump, NOW), [fetch(0)]);
+    pump.handle(NOW, fetched(10, 10));
+    assert_eq!(actions(&mut pump, NOW), [invoke(10, 1), fetch(10)]);
+    pump.handle(NOW, fetched(5, 15));
+    pump.handle(NOW, invoked(10, 10, Outcome::Done));
+    assert_eq!(actions(&mut pump, NOW), [commit(0, 10), invoke(5, 1)]);
+    pump.handle(NOW, invoked(5, 15, Outcome::Done));
+    assert_eq!(actions(&mut pump, NOW), []);
+    pump.handle(NOW, Input::Committed);
+    assert_eq!(actions(&mut pump, NOW), [commit(10, 15)]);
+    pump.handle(NOW, Input::Committed);
+    assert_eq!((pump.committed(), actions(&mut pump, NOW)), (Offset(15), vec![]));
+}
+
+#[test]
+fn no_more_than_commit_ahead_batches_are_handled_while_a_commit_is_under_way() {
+    let mut pump = running(retry(), claim(0, 100));
+    for start in [0, 10] {
+        actions(&mut pump, NOW);
+        pump.handle(NOW, fetched(10, start + 10));
+    }
+    actions(&mut pump, NOW);
+    pump.handle(NOW, invoked(10, 10, Outcome::Done));
+    assert_eq!(actions(&mut pump, NOW), [commit(0, 10), invoke(10, 1), fetch(20)]);
+    pump.handle(NOW, fetched(10, 30));
+    pump.handle(NOW, invoked(10, 20, Outcome::Done));
+    assert_eq!(actions(&mut pump, NOW), [], "a second batch ran ahead");
+    pump.handle(NOW, Input::Committed);
+    assert_eq!(actions(&mut pump, NOW), [commit(10, 20), invoke(10, 1), fetch(30)]);
+}
+
+#[test]
+fn a_failed_event_keeps_what_came_before_it_and_waits() {
+    let mut pump = running(retry(), claim(0, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, invoked(3, 3, failed()));
+    let marked = Action::Commit { from: Offset(0), to: Offset(3), mark: retry_mark(1, 1_100) };
+    assert_eq!(actions(&mut pump, NOW), [marked]);
+    pump.handle(NOW, Input::Committed);
+    assert_eq!((actions(&mut pump, NOW), pump.deadline()), (vec![], Some(Timestamp(1_100))));
+    assert_eq!(pump.phase(), Phase::Retrying(Timestamp(1_100)));
+    assert_eq!(actions(&mut pump, Timestamp(1_100)), [invoke(7, 2)]);
+    pump.handle(Timestamp(1_100), invoked(0, 3, failed()));
+    let marked = Action::Commit { from: Offset(3), to: Offset(3), mark: retry_mark(2, 1_300) };
+    assert_eq!(actions(&mut pump, Timestamp(1_100)), [marked]);
+}
+
+#[test]
+fn attempts_and_the_time_of_the_next_one_survive_a_restart() {
+    let mark = retry_mark(4, 5_000);
+    let mut pump = running(retry(), Claim { mark, ..claim(3, 10) });
+    assert_eq!(actions(&mut pump, NOW), [fetch(3)]);
+    pump.handle(NOW, fetched(7, 10));
+    assert_eq!(actions(&mut pump, NOW), []);
+    assert_eq!(actions(&mut pump, Timestamp(5_000)), [invoke(7, 5)]);
+}
+
+#[test]
+fn a_retry_stored_by_a_clock_that_was_wrong_does_not_wait_for_ever() {
+    let pump = running(retry(), Claim { mark: retry_mark(1, u64::MAX), ..claim(0, 1) });
+    assert_eq!(pump.phase(), Phase::Retrying(NOW.plus_ms(RETRY_AFTER_MS_MAX)));
+}
+
+#[test]
+fn a_stop_is_stored_and_ends_with_a_resume_that_came_after_it() {
+    let mut pump = running(FailurePolicy::Stop, claim(0, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, invoked(0, 0, failed()));
+    let stop = Mark::Stop { attempts: 1, reason: "transient: no".into() };
+    assert_eq!(actions(&mut pump, NOW), [Action::Commit { from: Offset(0), to: Offset(0), mark: stop }]);
+    pump.handle(NOW, Input::Committed);
+    pump.handle(NOW, told(10, Control::default()));
+    assert_eq!((pump.phase(), actions(&mut pump, NOW)), (Phase::Stopped, vec![]));
+    pump.handle(NOW, told(10, Control { paused: false, resumes: 1 }));
+    assert_eq!(actions(&mut pump, NOW), [commit(0, 0), invoke(10, 1)]);
+}
+
+#[test]
+fn attempts_spent_lead_to_then_and_a_new_handler_starts_it_again() {
+    let backoff = Backoff { initial_ms: 100, jitter: 0.0, ..Backoff::default() };
+    let policy = FailurePolicy::Retry { attempts_max: Some(2), backoff, then: Some(Then::Stop) };
+    let mut pump = running(policy, Claim { mark: retry_mark(1, 900), ..claim(0, 10) });
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    assert_eq!(actions(&mut pump, NOW), [invoke(10, 2)]);
+    pump.handle(NOW, invoked(0, 0, failed()));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, Input::Committed);
+    assert_eq!(pump.phase(), Phase::Stopped);
+    pump.handle(NOW, Input::HandlerChanged);
+    assert_eq!(actions(&mut pump, NOW), [commit(0, 0), invoke(10, 1)]);
+}
+
+#[test]
+fn a_new_handler_does_not_wait_for_the_old_ones_back_off_even_while_that_is_being_stored() {
+    let mut pump = running(retry(), claim(0, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, invoked(0, 0, failed()));
+    pump.handle(NOW, Input::HandlerChanged);
+    assert_eq!(actions(&mut pump, NOW).len(), 1, "only the verdict's commit");
+    pump.handle(NOW, Input::Committed);
+    assert_eq!(actions(&mut pump, NOW), [invoke(10, 2)]);
+}
+
+#[test]
+fn a_batch_that_does_not_say_where_it_failed_is_split_at_no_cost_and_grows_again() {
+    let mut pump = running(retry(), claim(0, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    let nowhere = |outcome| Input::Invoked { handled: 0, next: Offset(0), outcome, located: false, chance: 0.5 };
+    for expected in [10, 5, 2, 1] {
+        assert_eq!(actions(&mut pump, NOW), [invoke(expected, 1)]);
+        pump.handle(NOW, nowhere(failed()));
+    }
+    let marked = Action::Commit { from: Offset(0), to: Offset(0), mark: retry_mark(1, 1_100) };
+    assert_eq!(actions(&mut pump, NOW), [marked]);
+    pump.handle(NOW, Input::Committed);
+    let later = Timestamp(1_100);
+    assert_eq!(actions(&mut pump, later), [invoke(1, 2)]);
+    pump.handle(later, invoked(1, 1, Outcome::Done));
+    assert_eq!(actions(&mut pump, later), [commit(0, 1), invoke(1, 1)]);
+    pump.handle(later, Input::Committed);
+    pump.handle(later, invoked(1, 2, Outcome::Done));
+    assert_eq!(actions(&mut pump, later), [commit(1, 2), invoke(2, 1)]);
+}
+
+#[test]
+fn a_commit_without_an_answer_is_repeated_to_the_letter() {
+    let mut pump = running(retry(), claim(0, 20));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 20));
+    pump.handle(NOW, invoked(10, 10, Outcome::Done));
+    assert_eq!(actions(&mut pump, NOW), [commit(0, 10), invoke(10, 1)]);
+    pump.handle(NOW, invoked(10, 20, Outcome::Done));
+    pump.handle(NOW, Input::StoreFailed(Request::Commit));
+    assert_eq!(actions(&mut pump, NOW), []);
+    let later = pump.deadline().expect("a time to try again");
+    assert_eq!(actions(&mut pump, later), [commit(0, 10)], "the range must not have grown");
+}
+
+#[test]
+fn refused_data_rewinds_and_is_narrowed_down_to_one_event_that_has_failed() {
+    let mut pump = running(retry(), claim(0, 2));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(2, 2));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, invoked(2, 2, Outcome::Done));
+    assert_eq!(actions(&mut pump, NOW), [commit(0, 2)]);
+    let refused = || Input::Refused { reason: "bad".into(), chance: 0.5 };
+    pump.handle(NOW, refused());
+    assert_eq!(actions(&mut pump, NOW), [Action::Rewind, fetch(0)]);
+    let mut now = NOW;
+    for attempt in 1..=3 {
+        pump.handle(now, fetched(2, 2));
+        assert_eq!(actions(&mut pump, now), [invoke(1, attempt)]);
+        pump.handle(now, invoked(1, 1, Outcome::Done));
+        actions(&mut pump, now);
+        pump.handle(now, refused());
+        let wanted = actions(&mut pump, now);
+        let Some(Action::Commit { mark, .. }) = wanted.get(1) else { panic!("no verdict in {wanted:?}") };
+        assert_eq!((mark.attempts(), &wanted[0]), (attempt, &Action::Rewind));
+        pump.handle(now, Input::Committed);
+        now = pump.deadline().expect("a time to try again");
+        assert_eq!(actions(&mut pump, now), [], "fetching was asked for with the verdict");
+    }
+}
+
+#[test]
+fn a_pause_lets_the_batch_finish_and_hands_out_no_other() {
+    let mut pump = running(retry(), claim(0, 20));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 20));
+    pump.handle(NOW, told(20, Control { paused: true, resumes: 0 }));
+    pump.handle(NOW, invoked(10, 10, Outcome::Done));
+    assert_eq!(actions(&mut pump, NOW), [commit(0, 10)]);
+    pump.handle(NOW, Input::Committed);
+    assert_eq!(actions(&mut pump, NOW), []);
+    pump.handle(NOW, told(10, Control::default()));
+    assert_eq!(actions(&mut pump, NOW), [invoke(10, 1)]);
+}
+
+#[test]
+fn a_drain_finishes_commits_releases_and_ends() {
+    let mut pump = running(retry(), claim(0, 20));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, Input::Drain);
+    assert_eq!(actions(&mut pump, NOW), []);
+    pump.handle(NOW, fetched(10, 20));
+    pump.handle(NOW, invoked(10, 10, Outcome::Done));
+    assert_eq!(actions(&mut pump, NOW), [commit(0, 10)]);
+    pump.handle(NOW, Input::Committed);
+    assert_eq!(actions(&mut pump, NOW), [Action::Release]);
+    pump.handle(NOW, Input::Released);
+    assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Drained)]);
+}
+
+#[test]
+fn a_drain_before_the_partition_is_ours_ends_at_once_or_releases_what_comes() {
+    let mut idle = Pump::new(settings(retry()));
+    idle.handle(NOW, Input::Drain);
+    assert_eq!(actions(&mut idle, NOW), [Action::Finish(End::Drained)]);
+    let mut asked = Pump::new(settings(retry()));
+    actions(&mut asked, NOW);
+    asked.handle(NOW, Input::Drain);
+    assert_eq!(actions(&mut asked, NOW), []);
+    asked.handle(NOW, Input::Acquired(claim(0, 20)));
+    assert_eq!(actions(&mut asked, NOW), [Action::Release]);
+}
+
+#[test]
+fn a_fence_ends_it_with_nothing_more_to_do() {
+    let mut pump = running(retry(), claim(0, 20));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    pump.handle(NOW, invoked(10, 10, Outcome::Done));
+    pump.handle(NOW, Input::Fenced);
+    assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Fenced)]);
+}
+
+#[test]
+fn an_empty_read_waits_for_the_next_hint_instead_of_spinning() {
+    let mut pump = running(retry(), claim(0, 5));
+    assert_eq!(actions(&mut pump, NOW), [fetch(0)]);
+    pump.handle(NOW, fetched(0, 0));
+    assert_eq!(actions(&mut pump, NOW), []);
+    pump.handle(NOW, told(5, Control::default()));
+    assert_eq!(actions(&mut pump, NOW), [fetch(0)]);
+}
+
+#[test]
+fn an_interruption_and_an_outage_cost_no_attempt() {
+    for outcome in [Outcome::Interrupted, Outcome::StoreUnavailable("away".into())] {
+        let mut pump = running(retry(), claim(0, 10));
+        actions(&mut pump, NOW);
+        pump.handle(NOW, fetched(10, 10));
+        actions(&mut pump, NOW);
+        pump.handle(NOW, invoked(0, 0, outcome));
+        let later = pump.deadline().unwrap_or(NOW);
+        assert_eq!(actions(&mut pump, later), [invoke(10, 1)]);
+    }
+}

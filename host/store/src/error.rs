@@ -1,0 +1,120 @@
+//! What can go wrong in a store.
+
+use pelton_core::EventFault;
+
+/// What can go wrong in a store. Messages name what was found, what was expected and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store did not answer, or the answer was lost. Trying again may help; what was asked may have happened.
+    #[error("store is unavailable while {doing}: {reason}")]
+    Unavailable {
+        /// What was asked of it.
+        doing: &'static str,
+        /// What came back.
+        reason: String,
+    },
+    /// Another daemon works on this database.
+    #[error(
+        "database {path:?} is in use by another pelton daemon{owner}; stop it first, or give this one its own database"
+    )]
+    InUse {
+        /// The file.
+        path: String,
+        /// ` (process 123)` where that is known.
+        owner: String,
+    },
+    /// The database was written by a newer Pelton.
+    #[error("database has schema {found}, this pelton knows up to {known}; use a newer pelton")]
+    SchemaTooNew {
+        /// In the database.
+        found: i64,
+        /// In this binary.
+        known: i64,
+    },
+    /// The database lacks migrations and `auto_migrate` is off.
+    #[error(
+        "database has schema {found}, this pelton needs {known}; run `pelton migrate`, or set store.auto_migrate = true"
+    )]
+    SchemaTooOld {
+        /// In the database.
+        found: i64,
+        /// In this binary.
+        known: i64,
+    },
+    /// The URL names no store, or one that cannot be opened.
+    #[error("store url {url:?} cannot be opened: {reason}")]
+    CannotOpen {
+        /// As given, without a password.
+        url: String,
+        /// Why, and what was expected.
+        reason: String,
+    },
+    /// No such stream.
+    #[error("stream {stream:?} does not exist; {known}")]
+    UnknownStream {
+        /// As asked.
+        stream: String,
+        /// A sentence that names those there are.
+        known: String,
+    },
+    /// No such group.
+    #[error("group {group:?} does not exist; {known}")]
+    UnknownGroup {
+        /// As asked.
+        group: String,
+        /// A sentence that names those there are.
+        known: String,
+    },
+    /// No such partition.
+    #[error("{what} has no partition {partition}; it has {partitions}, numbered from 0")]
+    UnknownPartition {
+        /// Of which stream or group.
+        what: String,
+        /// As asked.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// A stream is declared with another number of partitions than it has.
+    #[error(
+        "stream {stream:?} is declared with {declared} partitions but has {found}; the number is fixed once the stream is created: declare {found}, or a stream of another name"
+    )]
+    PartitionsDiffer {
+        /// The stream.
+        stream: String,
+        /// In the declaration.
+        declared: u32,
+        /// In the store.
+        found: u32,
+    },
+    /// A group is declared on another stream than it reads.
+    #[error(
+        "group {group:?} is declared on stream {declared:?} but reads {found:?}; its positions mean nothing there: use a group of another name"
+    )]
+    StreamDiffers {
+        /// The group.
+        group: String,
+        /// In the declaration.
+        declared: String,
+        /// In the store.
+        found: String,
+    },
+    /// An event cannot be appended. Nothing of its batch was.
+    #[error("event {index} of the batch (id {id:?}): {fault}")]
+    EventRefused {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// Its id.
+        id: String,
+        /// Why.
+        fault: EventFault,
+    },
+}
+
+impl StoreError {
+    /// Whether trying again may help without anybody doing something.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}

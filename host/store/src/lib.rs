@@ -1,0 +1,21 @@
+//! Streams, groups and what commits with them, behind one trait with several engines.
+//!
+//! `core` says what the rules are; this crate keeps them in storage. One conformance suite (`tests/conformance`) holds
+//! every engine to the same meaning.
+
+mod error;
+mod memory;
+mod open;
+mod rules;
+mod sqlite;
+mod store;
+mod wakeup;
+
+pub use error::StoreError;
+pub use memory::MemoryStore;
+pub use open::{StoreOptions, open};
+pub use sqlite::SqliteStore;
+pub use store::{
+    Appended, Clock, ConsumerInfo, Durability, GroupInfo, GroupPartition, GroupSpec, HandlerReport, HandlerState,
+    HostInfo, Progress, ReadLimit, Start, Store, StreamInfo, StreamPartition, StreamSpec, system_clock,
+};

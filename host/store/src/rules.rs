@@ -1,0 +1,108 @@
+//! What every engine decides in the same way and says in the same words.
+
+use pelton_core::{Commit, Epoch, NewEvent, Offset};
+
+use crate::{StoreError, StreamSpec};
+
+/// How many names an error lists before it says that there are more.
+const NAMES_MAX: usize = 20;
+
+/// How many partitions a stream is declared with: at least one, as `partition_of` takes it.
+pub(crate) fn partitions(spec: &StreamSpec) -> u32 {
+    spec.partitions.max(1)
+}
+
+/// Checks a whole batch before any of it is appended.
+pub(crate) fn check_events(events: &[NewEvent], payload_bytes_max: u64) -> Result<(), StoreError> {
+    for (index, event) in events.iter().enumerate() {
+        event.check(payload_bytes_max).map_err(|fault| StoreError::EventRefused {
+            index,
+            id: event.id.clone(),
+            fault,
+        })?;
+    }
+    Ok(())
+}
+
+/// What a commit finds in the row of its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// The lease holds and the position is where the owner thinks it is.
+    Passes,
+    /// The position is where this commit puts it, under the same lease: an earlier try worked and its answer was lost.
+    Repeated,
+    /// Somebody else's partition, another term, or another position.
+    Fenced,
+}
+
+/// The fence of a commit, in the order in which a store decides it.
+pub(crate) fn fence(commit: &Commit, owner: Option<&str>, epoch: Epoch, committed: Offset) -> Fence {
+    let holds = owner == Some(&*commit.lease.host) && epoch == commit.lease.epoch;
+    match holds {
+        true if committed == commit.from => Fence::Passes,
+        true if committed == commit.to => Fence::Repeated,
+        _ => Fence::Fenced,
+    }
+}
+
+/// Why no store takes a commit's move, if so: a position moves forward, and never past the head.
+pub(crate) fn refuse_move(commit: &Commit, head: Offset) -> Option<String> {
+    if commit.to < commit.from {
+        return Some(format!("position would move back from {} to {}", commit.from, commit.to));
+    }
+    (commit.to > head).then(|| format!("position would move to {}, past the head at {head}", commit.to))
+}
+
+/// Why an emitted event is not taken, if its stream is unknown.
+pub(crate) fn refuse_emit_stream(stream: &str) -> String {
+    format!("emitted to stream {stream:?}, which does not exist")
+}
+
+/// Why an emitted event is not taken, if it is checked and faulty.
+pub(crate) fn refuse_emit(event: &NewEvent, stream: &str, payload_bytes_max: u64) -> Option<String> {
+    let fault = event.check(payload_bytes_max).err()?;
+    Some(format!("event {:?} emitted to stream {stream:?}: {fault}", event.id))
+}
+
+/// An error that names the streams there are.
+pub(crate) fn unknown_stream<'a>(stream: &str, all: impl IntoIterator<Item = &'a str>) -> StoreError {
+    StoreError::UnknownStream { stream: stream.into(), known: known("streams", all) }
+}
+
+/// An error that names the groups there are.
+pub(crate) fn unknown_group<'a>(group: &str, all: impl IntoIterator<Item = &'a str>) -> StoreError {
+    StoreError::UnknownGroup { group: group.into(), known: known("groups", all) }
+}
+
+/// An error that says how many partitions the stream has.
+pub(crate) fn unknown_stream_partition(stream: &str, partition: u32, partitions: u32) -> StoreError {
+    StoreError::UnknownPartition { what: format!("stream {stream:?}"), partition, partitions }
+}
+
+/// An error that says how many partitions the group has.
+pub(crate) fn unknown_group_partition(group: &str, partition: u32, partitions: u32) -> StoreError {
+    StoreError::UnknownPartition { what: format!("group {group:?}"), partition, partitions }
+}
+
+fn known<'a>(what: &str, all: impl IntoIterator<Item = &'a str>) -> String {
+    let mut all = all.into_iter();
+    let named: Vec<String> = all.by_ref().take(NAMES_MAX).map(|name| format!("{name:?}")).collect();
+    match (named.is_empty(), all.count()) {
+        (true, _) => format!("there are no {what} yet"),
+        (false, 0) => format!("known {what}: {}", named.join(", ")),
+        (false, more) => format!("known {what}: {} and {more} more", named.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_listed_up_to_a_bound() {
+        assert_eq!(known("streams", []), "there are no streams yet");
+        assert_eq!(known("streams", ["a", "b"]), r#"known streams: "a", "b""#);
+        let many: Vec<String> = (0..NAMES_MAX + 3).map(|n| n.to_string()).collect();
+        assert!(known("groups", many.iter().map(String::as_str)).ends_with(r#""19" and 3 more"#));
+    }
+}
