@@ -1,0 +1,61 @@
+//! What can go wrong before a handler is called.
+
+use std::io;
+
+/// The sandbox could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// wasmtime does not run here.
+    #[error("WebAssembly engine does not start: {0}")]
+    Engine(String),
+    /// The thread that interrupts guests could not be started.
+    #[error("thread of the WebAssembly engine does not start: {0}")]
+    Ticker(#[from] io::Error),
+}
+
+/// A module cannot be used as a handler.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// Nothing there.
+    #[error("module is empty; expected a WebAssembly component")]
+    Empty,
+    /// Something else.
+    #[error("not WebAssembly: begins with {found}; expected a component, which `pelton build` makes")]
+    NotWasm {
+        /// The first bytes, readable.
+        found: String,
+    },
+    /// WebAssembly, but not yet a component.
+    #[error("this is a core module, not a component; build it with `pelton build`, or with `wasm-tools component new`")]
+    CoreModule,
+    /// Truncated, damaged, or in need of a feature that the host does not have.
+    #[error("component is not valid: {0}")]
+    Invalid(String),
+    /// Not a handler.
+    #[error("not a handler: exports {found}; expected {expected}")]
+    NoWorld {
+        /// What it exports.
+        found: String,
+        /// What would make it a handler.
+        expected: String,
+    },
+    /// An export has the name of a handler's, but another signature.
+    #[error(
+        "export {export} does not match this host's wit/worker.wit: {fault}; rebuild the handler with the SDK of this version"
+    )]
+    Export {
+        /// Which one.
+        export: String,
+        /// How it differs.
+        fault: String,
+    },
+    /// It imports what the host does not serve.
+    #[error("imports what this host does not serve: {}", .0.join("; "))]
+    Imports(
+        /// All of them: name and fault.
+        Vec<String>,
+    ),
+    /// The compiler broke down.
+    #[error("compiling did not end well: {0}")]
+    Compiler(String),
+}

@@ -1,0 +1,168 @@
+//! Whether a component can be a handler: what it is, what it exports, and whether the host serves all that it imports.
+
+use wasmtime::{
+    Engine,
+    component::{Component, InstancePre, Linker, types::ComponentItem},
+};
+
+use crate::{bindings, error::LoadError, host::Host};
+
+const HANDLER: &str = "pelton:worker/handler@0.1.0";
+const BATCH_HANDLER: &str = "pelton:worker/batch-handler@0.1.0";
+
+/// The first four bytes of any WebAssembly.
+const MAGIC: &[u8] = b"\0asm";
+
+/// Which world a handler is of, found out by what it exports. A component that exports both is a [`World::Worker`]: one
+/// at a time, the host always knows which event failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// One event a call.
+    Worker,
+    /// A batch a call.
+    BatchWorker,
+}
+
+impl World {
+    /// Its name in `wit/`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::BatchWorker => "batch-worker",
+        }
+    }
+}
+
+/// A component that was found to be a handler, ready to be instantiated.
+#[derive(Clone)]
+pub(crate) enum Handler {
+    Worker(bindings::worker::WorkerPre<Host>),
+    Batch(bindings::batch_worker::BatchWorkerPre<Host>),
+}
+
+impl Handler {
+    pub(crate) fn world(&self) -> World {
+        match self {
+            Self::Worker(_) => World::Worker,
+            Self::Batch(_) => World::BatchWorker,
+        }
+    }
+}
+
+/// What can be told from the bytes alone, better than a parser would tell it.
+pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), LoadError> {
+    if bytes.is_empty() {
+        return Err(LoadError::Empty);
+    }
+    if !bytes.starts_with(MAGIC) {
+        let begin = &bytes[..bytes.len().min(16)];
+        return Err(LoadError::NotWasm { found: format!("\"{}\"", begin.escape_ascii()) });
+    }
+    match bytes.get(4..8) {
+        None => Err(LoadError::Invalid(format!("it ends after {} bytes, within its header", bytes.len()))),
+        // Version and layer, two bytes each: layer 0 is a core module.
+        Some([_, _, 0, 0]) => Err(LoadError::CoreModule),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Finds the world and links the imports.
+pub(crate) fn handler(component: &Component, linker: &Linker<Host>) -> Result<Handler, LoadError> {
+    let engine = component.engine();
+    let exports: Vec<String> = component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let world = if exports.iter().any(|name| name == HANDLER) {
+        World::Worker
+    } else if exports.iter().any(|name| name == BATCH_HANDLER) {
+        World::BatchWorker
+    } else {
+        let found = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
+        return Err(LoadError::NoWorld { found, expected: format!("{HANDLER} or {BATCH_HANDLER}") });
+    };
+    let linked = link(component, linker, engine)?;
+    let (export, handler) = match world {
+        World::Worker => (HANDLER, bindings::worker::WorkerPre::new(linked).map(Handler::Worker)),
+        World::BatchWorker => (BATCH_HANDLER, bindings::batch_worker::BatchWorkerPre::new(linked).map(Handler::Batch)),
+    };
+    handler.map_err(|error| LoadError::Export { export: export.into(), fault: chain(&error) })
+}
+
+/// Links the imports, or names each one that cannot be. wasmtime stops at the first, so what is missing is replaced by a
+/// stand-in and the rest looked at again.
+fn link(component: &Component, linker: &Linker<Host>, engine: &Engine) -> Result<InstancePre<Host>, LoadError> {
+    let mut error = match linker.instantiate_pre(component) {
+        Ok(linked) => return Ok(linked),
+        Err(error) => error,
+    };
+    let mut faults = Vec::new();
+    let mut linker = linker.clone();
+    linker.allow_shadowing(true);
+    let component_type = component.component_type();
+    let mut imports: Vec<(&str, ComponentItem)> =
+        component_type.imports(engine).map(|(name, import)| (name, import.ty)).collect();
+    loop {
+        let said = error.to_string();
+        let Some(index) = imports.iter().position(|(name, _)| said.contains(&format!("`{name}`"))) else {
+            faults.push(chain(&error));
+            break;
+        };
+        let (name, item) = imports.swap_remove(index);
+        faults.push(format!("{name} ({})", causes(&error)));
+        if stand_in(&mut linker, name, &item, engine).is_err() {
+            break;
+        }
+        match linker.instantiate_pre(component) {
+            Ok(_) => break,
+            Err(next) => error = next,
+        }
+    }
+    Err(LoadError::Imports(faults))
+}
+
+/// Puts something of the right shape in the place of an import. It is never called: the linker is thrown away.
+fn stand_in(linker: &mut Linker<Host>, name: &str, item: &ComponentItem, engine: &Engine) -> wasmtime::Result<()> {
+    let unserved = |_: wasmtime::StoreContextMut<'_, Host>, _, _: &[_], _: &mut [_]| -> wasmtime::Result<()> {
+        Err(wasmtime::Error::msg("not served"))
+    };
+    match item {
+        ComponentItem::ComponentInstance(instance) => {
+            let mut stand_in = linker.instance(name)?;
+            for (name, export) in instance.exports(engine) {
+                match export.ty {
+                    ComponentItem::ComponentFunc(_) => stand_in.func_new(name, unserved)?,
+                    ComponentItem::Resource(_) => {
+                        let resource = wasmtime::component::ResourceType::host::<()>();
+                        stand_in.resource(name, resource, |_, _| Ok(()))?;
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        }
+        ComponentItem::ComponentFunc(_) => linker.root().func_new(name, unserved),
+        _ => Err(wasmtime::Error::msg("no stand-in for this kind of import")),
+    }
+}
+
+fn chain(error: &wasmtime::Error) -> String {
+    format!("{error:#}")
+}
+
+/// Without the outermost, which only repeats the name.
+fn causes(error: &wasmtime::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_component_is_told_from_its_first_bytes() {
+        assert_eq!(check_bytes(b""), Err(LoadError::Empty));
+        assert_eq!(check_bytes(b"\x7fELF"), Err(LoadError::NotWasm { found: "\"\\x7fELF\"".into() }));
+        assert_eq!(check_bytes(b"\0asm\x01\0\0\0"), Err(LoadError::CoreModule));
+        assert!(matches!(check_bytes(b"\0asm\x0d"), Err(LoadError::Invalid(_))));
+        assert_eq!(check_bytes(b"\0asm\x0d\0\x01\0"), Ok(()));
+    }
+}

@@ -1,0 +1,40 @@
+//! Runs handlers, which are WebAssembly components, in a cage: compile, cache, instantiate, limit, and turn every call
+//! into an [`Outcome`](pelton_core::Outcome). The only crate that knows wasmtime, and none of its types show.
+//!
+//! [`Sandbox::load`] makes a [`Module`] from bytes and [`Grants`]; [`Module::worker`] makes a [`Worker`] for one partition;
+//! [`Worker::call`] hands it a batch. Whatever a guest does (trap, endless loop, memory bomb, panic, flood of output)
+//! comes back as a value, and the next call runs on a fresh instance.
+
+mod bindings;
+mod cache;
+mod console;
+mod deadline;
+mod digest;
+mod engine;
+mod error;
+mod grants;
+mod host;
+mod imports;
+mod inspect;
+mod interrupt;
+mod ledger;
+mod log;
+mod memory;
+mod module;
+mod sandbox;
+mod state;
+mod stop;
+mod text;
+mod ticker;
+mod worker;
+
+pub use digest::digest_of;
+pub use error::{LoadError, SandboxError};
+pub use grants::{EmitGrant, Grants, Limits};
+pub use inspect::World;
+pub use interrupt::Interrupt;
+pub use log::{LogLevel, LogLine, LogSink};
+pub use module::{Module, Place};
+pub use sandbox::{Sandbox, SandboxOptions};
+pub use state::StateReader;
+pub use worker::Worker;

@@ -1,0 +1,16 @@
+//! Does to the host what the event's kind says, see `behaviour.rs`.
+
+#[path = "../../shared/behaviour.rs"]
+mod behaviour;
+
+use pelton_sdk::{Error, Event, Handler};
+
+struct Misbehave;
+
+impl Handler for Misbehave {
+    fn handle(event: Event) -> Result<(), Error> {
+        behaviour::act(&event)
+    }
+}
+
+pelton_sdk::export!(Misbehave);
