@@ -263,6 +263,15 @@ fn a_pause_lets_the_batch_finish_and_hands_out_no_other() {
 }
 
 #[test]
+fn a_partition_that_was_paused_before_it_was_acquired_hands_out_nothing() {
+    let paused = Control { paused: true, resumes: 0 };
+    let mut pump = running(retry(), Claim { control: paused, ..claim(0, 20) });
+    assert_eq!(actions(&mut pump, NOW), []);
+    pump.handle(NOW, told(20, Control::default()));
+    assert_eq!(actions(&mut pump, NOW), [fetch(0)]);
+}
+
+#[test]
 fn a_drain_finishes_commits_releases_and_ends() {
     let mut pump = running(retry(), claim(0, 20));
     actions(&mut pump, NOW);
