@@ -1,0 +1,231 @@
+//! The command line: what can be asked for, and the exit status that answers.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{commands, config::ConfigError, logging};
+
+/// Done.
+const SUCCESS: u8 = 0;
+/// It failed.
+const FAILED: u8 = 1;
+/// Usage or configuration.
+const USAGE: u8 = 2;
+/// A partition stopped whose group says `exit = true`.
+pub(crate) const STOPPED: u8 = 3;
+
+/// Runs event handlers as sandboxed WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "pelton", version, max_term_width = 100)]
+struct Cli {
+    /// The configuration.
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "workers.toml")]
+    config: PathBuf,
+    /// Print JSON for programs instead of tables for people.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command is given.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Whether to print JSON.
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon until SIGTERM or SIGINT.
+    Run(RunArgs),
+    /// Validate the configuration and every module; runs nothing, creates nothing.
+    Check,
+    /// Build a handler's project into a component, with its language's own tools.
+    Build(BuildArgs),
+    /// Run events through a module with no store, and print what came of each.
+    Test(TestArgs),
+    /// Append events, one a line, to a stream.
+    Append(AppendArgs),
+    /// Print events of a stream.
+    Tail(TailArgs),
+    /// Show the streams.
+    Streams,
+    /// Show the groups and how far they are.
+    Groups,
+    /// Show or steer one group.
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Show the handlers and which version of each answers.
+    Handlers,
+    /// Bring the store's schema up to date and create what the configuration declares.
+    Migrate,
+}
+
+/// `pelton run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Stop once every lag is 0.
+    #[arg(long)]
+    pub until_idle: bool,
+}
+
+/// `pelton build`
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// The project's folder.
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Where to put the component; NAME.wasm in the project's folder if not given.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Cargo features to build with.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub features: Vec<String>,
+}
+
+/// How events are written in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Each line is a payload.
+    Json,
+    /// Each line is an event, as `pelton tail --json` prints it; stream, partition, offset and time are ignored.
+    Event,
+}
+
+/// `pelton test`
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// The component.
+    pub module: PathBuf,
+    /// Events, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub events: PathBuf,
+    /// How the events are written.
+    #[arg(long, value_enum, default_value = "event")]
+    pub format: Format,
+    /// Compare outcomes, effects and state with this file, one line an event.
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
+    /// Write the file of --expect instead of comparing with it.
+    #[arg(long, requires = "expect")]
+    pub update: bool,
+}
+
+/// `pelton append`
+#[derive(Debug, Args)]
+pub struct AppendArgs {
+    /// The stream.
+    pub stream: String,
+    /// The file; `-` for standard input.
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// How the events are written.
+    #[arg(long, value_enum, default_value = "json")]
+    pub format: Format,
+    /// The key of every event; with a leading `/`, a JSON pointer into the payload.
+    #[arg(long, value_name = "K")]
+    pub key: Option<String>,
+    /// The kind of every event; with a leading `/`, a JSON pointer into the payload.
+    #[arg(long, value_name = "K")]
+    pub kind: Option<String>,
+    /// The id of every event; with a leading `/`, a JSON pointer into the payload. Made up if not given.
+    #[arg(long, value_name = "K")]
+    pub id: Option<String>,
+    /// Events to append in one transaction.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch: u32,
+}
+
+/// `pelton tail`
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// The stream.
+    pub stream: String,
+    /// Where to begin: `earliest`, `latest` or an offset.
+    #[arg(long, default_value = "earliest", value_parser = commands::tail::parse_from)]
+    pub from: commands::tail::From,
+    /// This partition only.
+    #[arg(long, value_name = "P")]
+    pub partition: Option<u32>,
+    /// End after so many events.
+    #[arg(short = 'n', value_name = "N")]
+    pub count: Option<u64>,
+    /// Wait for new events at the head instead of ending there.
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// `pelton group …`
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// Show one group with its partitions and consumers.
+    Show {
+        /// The group.
+        group: String,
+    },
+    /// Hand out no more events; stored, until `resume`.
+    Pause(GroupArgs),
+    /// End a pause, and a stop: the event that failed is tried again.
+    Resume(GroupArgs),
+}
+
+/// A group, or one partition of it.
+#[derive(Debug, Args)]
+pub struct GroupArgs {
+    /// The group.
+    pub group: String,
+    /// This partition only.
+    #[arg(long, value_name = "P")]
+    pub partition: Option<u32>,
+}
+
+/// Reads the command line, does what it says and gives the exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let common = Common { config: cli.config, json: cli.json };
+    let filter = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    let done = logging::start(filter).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let done = runtime.block_on(dispatch(common, cli.command));
+        // A read of standard input that is under way cannot be broken off; the process ends without it.
+        runtime.shutdown_background();
+        done
+    });
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(SUCCESS),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let usage = error.chain().any(|cause| cause.is::<ConfigError>());
+            ExitCode::from(if usage { USAGE } else { FAILED })
+        }
+    }
+}
+
+async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Run(args) => return commands::run::run(&common, &args).await,
+        Command::Check => return commands::check::check(&common).await,
+        Command::Test(args) => return commands::test::test(&common, &args).await,
+        Command::Build(args) => commands::build(&common, &args)?,
+        Command::Append(args) => commands::append::append(&common, &args).await?,
+        Command::Tail(args) => commands::tail::tail(&common, &args).await?,
+        Command::Streams => commands::streams::streams(&common).await?,
+        Command::Groups => commands::groups::groups(&common).await?,
+        Command::Group(command) => commands::groups::group(&common, &command).await?,
+        Command::Handlers => commands::handlers::handlers(&common).await?,
+        Command::Migrate => commands::migrate(&common).await?,
+    }
+    Ok(SUCCESS)
+}
+
+/// `pelton tail … | head` closes our standard output early, which is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let closed = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(closed))
+}

@@ -1,0 +1,60 @@
+//! `pelton check`: everything that can be found wrong without running anything.
+
+use pelton_sandbox::{Sandbox, SandboxOptions};
+use serde_json::json;
+
+use crate::{
+    cli::Common,
+    config::{Config, ConfigError},
+    modules::{grants_of, load_now},
+    output,
+};
+
+/// Checks the configuration and every module, and prints all that is wrong.
+///
+/// # Errors
+/// Only where the engine itself cannot be set up; faults are printed and give status 2.
+pub async fn check(common: &Common) -> anyhow::Result<u8> {
+    let config = match Config::load(&common.config) {
+        Ok(config) => config,
+        Err(errors) => return invalid(common, &errors),
+    };
+    let sandbox = Sandbox::new(SandboxOptions::default())?;
+    let mut handlers = Vec::new();
+    let mut wrong = 0;
+    for (name, handler) in &config.handlers {
+        let loaded = load_now(&sandbox, handler, grants_of(name, handler, &config.streams)).await;
+        wrong += usize::from(loaded.is_err());
+        let (digest, world, error) = match &loaded {
+            Ok(module) => (Some(&**module.digest()), Some(module.world().name()), None),
+            Err(reason) => (None, None, Some(reason)),
+        };
+        if !common.json {
+            match (world, digest, error) {
+                (Some(world), Some(digest), _) => output::line(format_args!("ok    handler {name}: {world} {digest}"))?,
+                _ => output::line(format_args!("wrong handler {name}: {}", error.map_or("", String::as_str)))?,
+            }
+        }
+        handlers.push(json!({ "handler": name, "digest": digest, "world": world, "error": error }));
+    }
+    if common.json {
+        output::json_line(&json!({ "ok": wrong == 0, "faults": [], "handlers": handlers }))?;
+    } else {
+        let (streams, groups) = (config.streams.len(), config.groups.len());
+        let sum =
+            format!("{}: {streams} streams, {} handlers, {groups} groups", common.config.display(), handlers.len());
+        output::line(if wrong == 0 { format!("{sum}: all well") } else { format!("{sum}: {wrong} wrong") })?;
+    }
+    Ok(if wrong == 0 { 0 } else { 2 })
+}
+
+fn invalid(common: &Common, errors: &ConfigError) -> anyhow::Result<u8> {
+    if common.json {
+        let fault = |fault: &crate::config::Fault| json!({ "line": fault.line, "message": fault.message });
+        let faults: Vec<_> = errors.faults.iter().map(fault).collect();
+        output::json_line(&json!({ "ok": false, "faults": faults, "handlers": [] }))?;
+    } else {
+        eprintln!("{errors}");
+    }
+    Ok(2)
+}

@@ -1,0 +1,78 @@
+//! The commands: each reads its arguments, asks the store or the daemon, and prints.
+
+pub mod append;
+pub mod check;
+pub mod groups;
+pub mod handlers;
+pub mod run;
+pub mod streams;
+pub mod tail;
+pub mod test;
+
+use std::sync::Arc;
+
+use pelton_store::{Store, StoreOptions, system_clock};
+
+use crate::{
+    build,
+    cli::{BuildArgs, Common},
+    config::Config,
+    host::declare,
+    output,
+};
+
+/// The configuration, and its store as a command sees it: beside the daemon, without its lock.
+async fn open(common: &Common, create: bool) -> anyhow::Result<(Config, Arc<dyn Store>)> {
+    let config = Config::load(&common.config)?;
+    let options = StoreOptions {
+        auto_migrate: config.store.auto_migrate,
+        durability: config.store.durability,
+        clock: system_clock(),
+        host: false,
+        create,
+    };
+    let store = pelton_store::open(&config.store.url, &options).await?;
+    Ok((config, store))
+}
+
+/// `pelton build`
+///
+/// # Errors
+/// A missing tool, with how to get it; a compiler's refusal.
+pub fn build(common: &Common, args: &BuildArgs) -> anyhow::Result<()> {
+    let options = build::Options { out: args.out.clone(), features: args.features.clone() };
+    let built = build::build(&args.dir, &options)?;
+    if common.json {
+        output::json_line(&serde_json::json!({
+            "path": built.path, "bytes": built.bytes, "digest": built.digest, "tool": built.tool,
+        }))?;
+    } else {
+        let kib = built.bytes.div_ceil(1024);
+        output::line(format_args!("{}  {kib} KiB  {}", built.path.display(), built.digest))?;
+    }
+    Ok(())
+}
+
+/// `pelton migrate`
+///
+/// # Errors
+/// A store that cannot be opened, or that contradicts the configuration.
+pub async fn migrate(common: &Common) -> anyhow::Result<()> {
+    let config = Config::load(&common.config)?;
+    let options = StoreOptions {
+        auto_migrate: true,
+        durability: config.store.durability,
+        clock: system_clock(),
+        host: false,
+        create: true,
+    };
+    let store = pelton_store::open(&config.store.url, &options).await?;
+    declare(&*store, &config).await?;
+    let (streams, groups) = (config.streams.len(), config.groups.len());
+    if common.json {
+        output::json_line(&serde_json::json!({ "streams": streams, "groups": groups }))?;
+    } else {
+        output::line(format_args!("schema is up to date; {streams} streams and {groups} groups are declared"))?;
+    }
+    Ok(())
+}

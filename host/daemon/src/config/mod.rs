@@ -1,0 +1,162 @@
+//! `workers.toml`: read into a spanned table, checked into [`Config`]. Only the checked type travels.
+
+mod groups;
+mod reader;
+mod sections;
+mod units;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use pelton_core::PumpSettings;
+use pelton_sandbox::Limits;
+use pelton_store::{Durability, GroupSpec, StreamSpec};
+use toml::de::DeTable;
+
+pub use reader::Fault;
+use reader::{Document, Section};
+
+/// A configuration that holds together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The daemon itself.
+    pub host: HostConfig,
+    /// Where streams and groups live.
+    pub store: StoreConfig,
+    /// By name.
+    pub streams: BTreeMap<String, StreamSpec>,
+    /// By name.
+    pub handlers: BTreeMap<String, HandlerConfig>,
+    /// By name.
+    pub groups: BTreeMap<String, GroupConfig>,
+}
+
+/// `[host]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// Unique among hosts; `None` if the host is to make one up.
+    pub id: Option<String>,
+    /// Where compiled modules are kept.
+    pub cache: PathBuf,
+    /// How long a batch may go on after a signal to stop.
+    pub shutdown_grace: Duration,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// `sqlite://PATH`, with an absolute path.
+    pub url: String,
+    /// Whether to bring the schema up to date when the store is opened.
+    pub auto_migrate: bool,
+    /// Of commits that move only positions.
+    pub durability: Durability,
+}
+
+/// `[handlers.NAME]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandlerConfig {
+    /// The component.
+    pub module: PathBuf,
+    /// The only digest that is accepted, if set: `sha256:…`.
+    pub digest: Option<String>,
+    /// What the handler reads through `wasi:config`.
+    pub config: Vec<(String, String)>,
+    /// Streams it may emit to.
+    pub emit: Vec<String>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Calls before a fresh instance.
+    pub reuse_calls: u64,
+}
+
+/// `[groups.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupConfig {
+    /// Name, stream, handler and start.
+    pub spec: GroupSpec,
+    /// What its pumps go by.
+    pub pump: PumpSettings,
+    /// New events are looked for this often at least.
+    pub poll_interval: Duration,
+    /// Whether a stopped partition ends the process with status 3.
+    pub exit_on_stop: bool,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug)]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// In the order of the file.
+    pub faults: Vec<Fault>,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.faults.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            match fault.line {
+                0 => write!(f, "{}: {}", self.path.display(), fault.message)?,
+                line => write!(f, "{}:{line}: {}", self.path.display(), fault.message)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads and checks a file, with the process's environment.
+    ///
+    /// # Errors
+    /// Every fault that can be found in one go.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let error = |message| ConfigError { path: path.into(), faults: vec![Fault { line: 0, message }] };
+        let text = std::fs::read_to_string(path).map_err(|reason| {
+            error(format!("cannot be read: {reason}; name another file with -c, or create this one"))
+        })?;
+        Self::parse(&text, path, &|name| std::env::var(name).ok())
+    }
+
+    /// Checks the text of a configuration. Relative paths in it are relative to the folder of `path`.
+    ///
+    /// # Errors
+    /// Every fault that can be found in one go.
+    pub fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let (table, syntax) = DeTable::parse_recoverable(text);
+        let document = Document::new(text, environment);
+        if !syntax.is_empty() {
+            for error in syntax {
+                document.fault(&error.span().unwrap_or(0..0), error.message().trim());
+            }
+            return Err(ConfigError { path: path.into(), faults: document.into_faults() });
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
+        let config = read(&document, &table, &folder);
+        let faults = document.into_faults();
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError { path: path.into(), faults }) }
+    }
+}
+
+fn read<'a>(document: &'a Document<'a>, table: &'a toml::Spanned<DeTable<'a>>, folder: &Path) -> Config {
+    let root = Section::root(document, table);
+    let host = sections::host(root.section("host"), folder);
+    let store = sections::store(root.section("store"), folder, document);
+    let streams = sections::streams(&root.section("streams"));
+    let handlers = sections::handlers(&root.section("handlers"), &streams, folder);
+    let groups = groups::groups(&root, &streams, &handlers);
+    root.finish();
+    Config { host, store, streams, handlers, groups }
+}
+
+#[cfg(test)]
+mod tests;

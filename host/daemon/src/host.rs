@@ -1,0 +1,433 @@
+//! The daemon: keeps what runs in step with `workers.toml`, the module files and the store, until it is told to stop.
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use pelton_sandbox::{Sandbox, SandboxOptions};
+use pelton_store::{HandlerReport, Progress, Store, StoreOptions, system_clock};
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    time::{interval, timeout},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Config,
+    group::{RunningGroup, Surroundings},
+    heartbeat::{HEARTBEAT_INTERVAL, Heartbeat},
+    hints::watch_progress,
+    modules::{FileWatch, Loaded, Loader, Stamp},
+    slot::HandlerSlot,
+    time::Clock,
+};
+
+/// How often files are looked at, should every notification be lost.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the store is told what the handlers did.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often to look whether every lag is 0, where that is what the run waits for: a commit alone wakes nobody.
+const IDLE_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long pumps may take to commit and release after their calls were broken off.
+const LAST_COMMITS: Duration = Duration::from_secs(5);
+
+/// What `pelton run` is asked for.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// End once every lag is 0.
+    pub until_idle: bool,
+    /// How often the host says that it lives.
+    pub heartbeat_interval: Duration,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { until_idle: false, heartbeat_interval: HEARTBEAT_INTERVAL }
+    }
+}
+
+/// How a run ended, where nothing went wrong with the host itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop, or every lag is 0.
+    Cleanly,
+    /// `--until-idle` cannot be reached: what is left waits for somebody. The log says for what.
+    Stuck,
+    /// A partition stopped whose group says `exit = true`.
+    Stopped,
+}
+
+/// Runs the daemon until `stop` resolves, or until it is idle if that is asked for.
+///
+/// # Errors
+/// Whatever keeps the host from starting: the store, the lock, a declaration that contradicts the store, or that no
+/// handler at all can be loaded.
+pub async fn run(
+    path: &Path,
+    config: Config,
+    options: RunOptions,
+    stop: impl Future<Output = ()> + Send,
+) -> anyhow::Result<Ended> {
+    let mut host = Host::start(path, config, options).await?;
+    let ended = host.work(stop).await;
+    host.shut_down().await;
+    Ok(ended)
+}
+
+struct Host {
+    path: PathBuf,
+    config: Config,
+    config_stamp: Option<Stamp>,
+    options: RunOptions,
+    surroundings: Surroundings,
+    handlers: BTreeMap<String, HandlerSlot>,
+    groups: BTreeMap<String, RunningGroup>,
+    /// Groups that end because the configuration changed.
+    ending: Vec<RunningGroup>,
+    loader: Loader,
+    loaded: mpsc::Receiver<Loaded>,
+    files: FileWatch,
+    progress: watch::Receiver<Vec<Progress>>,
+    poll_interval: watch::Sender<Duration>,
+    reported: Vec<HandlerReport>,
+    _heartbeat: Heartbeat,
+}
+
+impl Host {
+    async fn start(path: &Path, config: Config, options: RunOptions) -> anyhow::Result<Self> {
+        let wall = system_clock();
+        let clock = Clock::starting_at(wall());
+        let store_options = StoreOptions {
+            auto_migrate: config.store.auto_migrate,
+            durability: config.store.durability,
+            clock: wall,
+            host: true,
+            create: true,
+        };
+        let store = pelton_store::open(&config.store.url, &store_options).await?;
+        let id: Arc<str> = config.host.id.clone().unwrap_or_else(made_up_id).into();
+        declare(&*store, &config).await?;
+        let groups: Vec<String> = config.groups.keys().cloned().collect();
+        store.register(&id, &groups).await?;
+        let heartbeat =
+            Heartbeat::start(config.store.url.clone(), store_options, id.to_string(), options.heartbeat_interval)?;
+
+        let sandbox = Sandbox::new(SandboxOptions { cache_dir: Some(config.host.cache.clone()), ..Default::default() })
+            .context("cannot set up the WebAssembly engine")?;
+        let (loader, loaded) = Loader::new(sandbox);
+        let poll_interval = watch::Sender::new(shortest_poll(&config, &options));
+        let (sender, progress) = watch::channel(Vec::new());
+        tokio::spawn(watch_progress(Arc::clone(&store), poll_interval.subscribe(), sender));
+
+        let mut host = Self {
+            path: path.into(),
+            config_stamp: Stamp::of(path).await,
+            options,
+            surroundings: Surroundings { store, clock, host: id, chance: Arc::new(rand::random::<f64>) },
+            handlers: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            ending: Vec::new(),
+            loader,
+            loaded,
+            files: FileWatch::start(),
+            progress,
+            poll_interval,
+            reported: Vec::new(),
+            _heartbeat: heartbeat,
+            config: Config { handlers: BTreeMap::new(), groups: BTreeMap::new(), ..config.clone() },
+        };
+        host.apply(config).await;
+        host.await_first_modules().await?;
+        Ok(host)
+    }
+
+    /// Waits until every handler was loaded or refused. One that is refused hurts only itself, unless it is the only one.
+    async fn await_first_modules(&mut self) -> anyhow::Result<()> {
+        while self.handlers.values().any(HandlerSlot::is_loading) {
+            let Some(loaded) = self.loaded.recv().await else { break };
+            self.take_module(loaded);
+        }
+        let refused: Vec<_> = self.handlers.values().filter_map(|slot| slot.refusal()).collect();
+        if !refused.is_empty() && refused.len() == self.handlers.len() {
+            let _ = self.surroundings.store.deregister(&self.surroundings.host).await;
+            bail!("no handler can be loaded:\n  {}", refused.join("\n  "));
+        }
+        let names: Vec<_> = self.groups.keys().map(String::as_str).collect();
+        info!(host = %self.surroundings.host, store = %self.config.store.url, groups = names.join(", "), "pelton is running");
+        Ok(())
+    }
+
+    async fn work(&mut self, stop: impl Future<Output = ()>) -> Ended {
+        let mut look = interval(LOOK_INTERVAL);
+        let mut report = interval(REPORT_INTERVAL);
+        tokio::pin!(stop);
+        loop {
+            select! {
+                () = &mut stop => return Ended::Cleanly,
+                Some(loaded) = self.loaded.recv() => self.take_module(loaded),
+                Ok(()) = self.progress.changed() => {
+                    if let Some(ended) = self.take_progress() {
+                        return ended;
+                    }
+                }
+                Some(()) = self.files.changed.recv() => self.look_at_files().await,
+                _ = look.tick() => {
+                    self.look_at_files().await;
+                    if let Some(ended) = self.take_progress() {
+                        return ended;
+                    }
+                }
+                _ = report.tick() => self.report().await,
+            }
+        }
+    }
+
+    // --- Progress -----------------------------------------------------------------------------------------------
+
+    fn take_progress(&mut self) -> Option<Ended> {
+        let progress = self.progress.borrow_and_update().clone();
+        self.groups.values().for_each(|group| group.tell(&progress));
+        for row in &progress {
+            let exits = self.config.groups.get(&row.group).is_some_and(|group| group.exit_on_stop);
+            if row.stopped && exits {
+                error!(
+                    group = row.group,
+                    partition = row.partition,
+                    offset = row.committed.0,
+                    "a partition stopped and its group says exit = true: ending"
+                );
+                return Some(Ended::Stopped);
+            }
+        }
+        // Before the first read there is no row; where there are no groups, there never will be one.
+        let known = !progress.is_empty() || self.config.groups.is_empty();
+        if self.options.until_idle && known { self.idle(&progress) } else { None }
+    }
+
+    /// Whether every lag is 0, or what is left can only wait for somebody.
+    fn idle(&self, progress: &[Progress]) -> Option<Ended> {
+        let lag = |row: &Progress| row.head.since(row.committed);
+        let behind = progress.iter().filter(|row| self.config.groups.contains_key(&row.group) && lag(row) > 0);
+        let behind: Vec<_> = behind.collect();
+        if behind.is_empty() {
+            info!("every lag is 0");
+            return Some(Ended::Cleanly);
+        }
+        let waits = |row: &&Progress| row.stopped || row.control.paused || !self.groups.contains_key(&row.group);
+        if !behind.iter().all(waits) {
+            return None;
+        }
+        for row in behind {
+            let why = match self.groups.get(&row.group) {
+                None => "its handler was refused",
+                Some(_) if row.control.paused => "it is paused: `pelton group resume` lets it go on",
+                Some(_) => "it is stopped: `pelton group resume` or a new module version starts it",
+            };
+            error!(
+                group = row.group,
+                partition = row.partition,
+                offset = row.committed.0,
+                lag = lag(row),
+                why,
+                "cannot become idle"
+            );
+        }
+        Some(Ended::Stuck)
+    }
+
+    // --- Configuration and modules --------------------------------------------------------------------------------
+
+    async fn look_at_files(&mut self) {
+        let stamp = Stamp::of(&self.path).await;
+        if stamp.is_some() && stamp != self.config_stamp {
+            self.config_stamp = stamp;
+            self.reload_config().await;
+        }
+        for (name, slot) in &mut self.handlers {
+            if slot.file_changed().await {
+                slot.load(name, &self.config.streams, &self.loader);
+            }
+        }
+    }
+
+    async fn reload_config(&mut self) {
+        let file = self.path.display();
+        let config = match Config::load(&self.path) {
+            Ok(config) => config,
+            Err(errors) => {
+                for fault in errors.faults {
+                    error!(%file, line = fault.line, "{}", fault.message);
+                }
+                return error!(%file, "the changed configuration is invalid: going on with the old one");
+            }
+        };
+        if config.host != self.config.host || config.store != self.config.store {
+            warn!(%file, "changes of [host] and [store] take effect when the daemon is restarted");
+        }
+        if let Err(error) = declare(&*self.surroundings.store, &config).await {
+            return error!(%file, "{error:#}: going on with the old configuration");
+        }
+        info!(%file, "configuration changed");
+        self.apply(config).await;
+    }
+
+    /// Brings handlers and groups in step with a configuration that is valid and declared.
+    async fn apply(&mut self, config: Config) {
+        let old = mem::replace(&mut self.config, config);
+        let streams_changed = old.streams != self.config.streams;
+        (self.config.host, self.config.store) = (old.host, old.store);
+        self.poll_interval.send_replace(shortest_poll(&self.config, &self.options));
+
+        self.handlers.retain(|name, _| self.config.handlers.contains_key(name));
+        for (name, handler) in &self.config.handlers {
+            let slot = self.handlers.entry(name.clone()).or_insert_with(|| HandlerSlot::new(handler.clone()));
+            if slot.reconfigure(handler) || streams_changed {
+                slot.file_changed().await;
+                slot.load(name, &self.config.streams, &self.loader);
+            }
+        }
+
+        for (name, group) in self.groups.extract_if(.., |name, _| !self.config.groups.contains_key(name)) {
+            info!(group = name, "group leaves this host");
+            group.drain();
+            self.ending.push(group);
+        }
+        for (name, group) in &mut self.groups {
+            if let Some(config) = self.config.groups.get(name).filter(|config| **config != group.config) {
+                info!(group = name, "group has new settings");
+                group.reconfigure(config.clone());
+                if let Some(live) = self.handlers.get(&config.spec.handler).and_then(HandlerSlot::live) {
+                    group.swap(&live);
+                }
+            }
+        }
+        self.start_groups();
+
+        let names: Vec<String> = self.config.groups.keys().cloned().collect();
+        let Surroundings { store, host, .. } = &self.surroundings;
+        if let Err(error) = store.register(host, &names).await {
+            warn!(%error, "cannot register for the changed groups");
+        }
+        let modules = self.config.handlers.values().map(|handler| &*handler.module);
+        self.files.watch(modules.chain([&*self.path]));
+    }
+
+    /// Starts the groups that do not run and whose handler is there.
+    fn start_groups(&mut self) {
+        for (name, config) in &self.config.groups {
+            let live = self.handlers.get(&config.spec.handler).and_then(HandlerSlot::live);
+            let Some(version) = live.filter(|_| !self.groups.contains_key(name)) else { continue };
+            let partitions = self.config.streams.get(&config.spec.stream).map_or(0, |stream| stream.partitions);
+            info!(
+                group = name,
+                stream = config.spec.stream,
+                handler = config.spec.handler,
+                partitions,
+                "group works here"
+            );
+            let group = RunningGroup::start(config.clone(), partitions, version, &self.surroundings);
+            self.groups.insert(name.clone(), group);
+        }
+        // The new pumps have not been told anything yet.
+        self.progress.mark_changed();
+    }
+
+    fn take_module(&mut self, loaded: Loaded) {
+        let Some(slot) = self.handlers.get_mut(&loaded.handler) else { return };
+        let name = loaded.handler.clone();
+        let Some(version) = slot.take(loaded, self.surroundings.clock.now()) else { return };
+        for group in self.groups.values().filter(|group| group.config.spec.handler == name) {
+            group.swap(&version);
+        }
+        self.start_groups();
+    }
+
+    /// Tells the store what the handlers did, if it is not what was told last.
+    async fn report(&mut self) {
+        let Surroundings { store, host, .. } = &self.surroundings;
+        let reports: Vec<_> = self.handlers.iter().map(|(name, slot)| slot.report(name, host)).collect();
+        if reports == self.reported {
+            return;
+        }
+        match timeout(REPORT_INTERVAL, store.report_handlers(&reports)).await {
+            Ok(Ok(())) => self.reported = reports,
+            Ok(Err(error)) => warn!(%error, "cannot store what the handlers did; trying again"),
+            Err(_) => warn!("cannot store what the handlers did in time; trying again"),
+        }
+    }
+
+    // --- The end ------------------------------------------------------------------------------------------------
+
+    /// Lets batches finish within the grace period, breaks off what still runs then, and leaves.
+    async fn shut_down(mut self) {
+        info!("finishing batches, committing, releasing partitions");
+        let mut groups: Vec<RunningGroup> = mem::take(&mut self.groups).into_values().chain(self.ending).collect();
+        groups.iter().for_each(RunningGroup::drain);
+        let grace = self.config.host.shutdown_grace;
+        if !ended(&mut groups, grace).await {
+            warn!(
+                grace_ms = grace.as_millis() as u64,
+                "batches still run after the grace period: breaking them off; their events are handled again"
+            );
+            groups.iter().for_each(RunningGroup::interrupt);
+            if !ended(&mut groups, LAST_COMMITS).await {
+                warn!("some partitions could not be released; the next host takes them over");
+            }
+        }
+        let Surroundings { store, host, .. } = &self.surroundings;
+        let reports: Vec<_> = self.handlers.iter().map(|(name, slot)| slot.report(name, host)).collect();
+        let leave = async {
+            store.report_handlers(&reports).await?;
+            store.deregister(host).await
+        };
+        match timeout(LAST_COMMITS, leave).await {
+            Ok(Ok(())) => info!("pelton has stopped"),
+            Ok(Err(error)) => warn!(%error, "could not say good-bye to the store"),
+            Err(_) => warn!("could not say good-bye to the store in time"),
+        }
+    }
+}
+
+async fn ended(groups: &mut [RunningGroup], within: Duration) -> bool {
+    let all = async {
+        for group in groups {
+            group.ended().await;
+        }
+    };
+    timeout(within, all).await.is_ok()
+}
+
+/// Creates the streams and groups of a configuration, or checks that they are as declared.
+///
+/// # Errors
+/// What contradicts the store, with the name of the stream or group.
+pub async fn declare(store: &dyn Store, config: &Config) -> anyhow::Result<()> {
+    for stream in config.streams.values() {
+        store.declare_stream(stream).await?;
+    }
+    for group in config.groups.values() {
+        store.declare_group(&group.spec).await?;
+    }
+    Ok(())
+}
+
+/// One coalesced poll serves all groups: as often as the most impatient one asks.
+fn shortest_poll(config: &Config, options: &RunOptions) -> Duration {
+    let shortest = config.groups.values().map(|group| group.poll_interval).min().unwrap_or(LOOK_INTERVAL);
+    if options.until_idle { shortest.min(IDLE_LOOK_INTERVAL) } else { shortest }
+}
+
+/// Host name, process id and chance: unique without anybody's care.
+fn made_up_id() -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' };
+    let name: String = gethostname::gethostname().to_string_lossy().chars().map(legal).take(64).collect();
+    let name = name.trim_start_matches('-');
+    let name = if name.is_empty() { "host" } else { name };
+    format!("{name}-{}-{:04x}", std::process::id(), rand::random::<u16>())
+}

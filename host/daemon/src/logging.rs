@@ -1,0 +1,26 @@
+//! Where log lines go: to a person on a terminal, or as JSON to whatever collects them.
+
+use std::io::{IsTerminal, stderr};
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Sends log lines to stderr that pass the filter, or that of `PELTON_LOG` (in the syntax of tracing-subscriber): readable on a terminal, one JSON object a line elsewhere. `PELTON_LOG_FORMAT` (`text` or
+/// `json`) decides otherwise.
+///
+/// # Errors
+/// If `PELTON_LOG` is no filter.
+pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
+    let filter = std::env::var("PELTON_LOG").unwrap_or_else(|_| filter.into());
+    let filter = EnvFilter::try_new(&filter).map_err(|error| {
+        anyhow::anyhow!("PELTON_LOG={filter:?} is not a filter such as \"info\" or \"pelton=debug\": {error}")
+    })?;
+    let format = std::env::var("PELTON_LOG_FORMAT").unwrap_or_default();
+    let json = if format.is_empty() { !stderr().is_terminal() } else { format == "json" };
+    let lines = fmt().with_env_filter(filter).with_writer(stderr);
+    if json {
+        lines.json().flatten_event(true).init();
+    } else {
+        lines.with_target(false).with_ansi(stderr().is_terminal()).init();
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The command `pelton`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pelton::cli::main()
+}

@@ -1,0 +1,192 @@
+//! A handler that fails by script, and remembers what it finished.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use pelton_core::{Effects, Emit, Event, Invocation, Journal, NewEvent, Offset, Outcome};
+use pelton_sandbox::{Interrupt, Place, StateReader};
+use tokio::time::sleep;
+
+use super::Dice;
+use crate::handler::{Calls, Handler, Version};
+
+/// Far more calls than any run needs.
+const CALLS_MAX: u64 = 100_000;
+
+/// What all handlers of a run share.
+pub(super) struct Script {
+    dice: Dice,
+    unlocated: bool,
+    calm: AtomicBool,
+    told: Mutex<Told>,
+    calls: Calls,
+    calls_made: AtomicU64,
+}
+
+#[derive(Default)]
+struct Told {
+    /// How often an event is still going to fail, by group and id.
+    failures_left: BTreeMap<(String, String), u64>,
+    /// What was finished, by group, partition and offset.
+    finished: BTreeSet<(String, u32, Offset)>,
+}
+
+impl Script {
+    pub(super) fn new(dice: Dice, unlocated: bool) -> Self {
+        Self {
+            dice,
+            unlocated,
+            calm: AtomicBool::new(false),
+            told: Mutex::default(),
+            calls: Calls::default(),
+            calls_made: AtomicU64::new(0),
+        }
+    }
+
+    /// From now on every event succeeds.
+    pub(super) fn calm(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_finished(&self, group: &str, partition: u32, offset: Offset) -> bool {
+        self.told().finished.contains(&(group.to_owned(), partition, offset))
+    }
+
+    /// A pump that spins makes no virtual time pass, so nothing but a count ends it.
+    fn count_call(&self) {
+        assert!(self.calls_made.fetch_add(1, Ordering::Relaxed) < CALLS_MAX, "a pump spins: {CALLS_MAX} calls");
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How an event fails this time, if it does. `Done` stands for an effect that the store will refuse.
+    fn failure_of(&self, group: &str, event: &Event) -> Option<Outcome> {
+        if self.calm.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut told = self.told();
+        let key = (group.to_owned(), event.id.clone());
+        let left = told
+            .failures_left
+            .entry(key)
+            .or_insert_with(|| if self.dice.one_in(8) { 1 + self.dice.below(4) } else { 0 });
+        *left = left.checked_sub(1)?;
+        let reason = || format!("script: {}", event.id);
+        Some(match self.dice.below(8) {
+            0 => Outcome::Permanent(reason()),
+            1 => Outcome::Trapped(reason()),
+            2 => Outcome::TimedOut(reason()),
+            3 => Outcome::RetryAfter(self.dice.below(3_000), reason()),
+            4 => Outcome::Done,
+            _ => Outcome::Transient(reason()),
+        })
+    }
+}
+
+/// A version of the scripted handler.
+pub(super) struct ScriptedVersion {
+    digest: String,
+    script: Arc<Script>,
+}
+
+impl ScriptedVersion {
+    pub(super) fn new(number: u32, script: Arc<Script>) -> Self {
+        Self { digest: format!("sha256:{number}"), script }
+    }
+}
+
+impl Version for ScriptedVersion {
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn start(&self, place: Place, state: Arc<dyn StateReader>, interrupt: Interrupt) -> Box<dyn Handler> {
+        Box::new(ScriptedHandler { place, state, interrupt, script: Arc::clone(&self.script) })
+    }
+
+    fn calls(&self) -> &Calls {
+        &self.script.calls
+    }
+}
+
+/// Counts the events of each key in state, and emits each with its number: a lost or doubled effect shows in the
+/// numbers, an event out of order in their sequence.
+struct ScriptedHandler {
+    place: Place,
+    state: Arc<dyn StateReader>,
+    interrupt: Interrupt,
+    script: Arc<Script>,
+}
+
+#[async_trait]
+impl Handler for ScriptedHandler {
+    async fn call(&mut self, events: &[Event], _attempt: u32) -> Invocation {
+        self.script.count_call();
+        let mut journal = Journal::default();
+        let mut handled = 0;
+        let outcome = loop {
+            let Some(event) = events.get(handled) else { break Outcome::Done };
+            if self.interrupt.is_set() {
+                break Outcome::Interrupted;
+            }
+            if self.script.dice.one_in(4) {
+                sleep(self.script.dice.up_to_ms(30)).await;
+            }
+            match self.handle(event, &mut journal).await {
+                Outcome::Done => journal.keep(),
+                failure => {
+                    journal.discard();
+                    break failure;
+                }
+            }
+            handled += 1;
+        };
+        let alone = events.len() == 1;
+        if self.script.unlocated && !alone && outcome != Outcome::Done {
+            return Invocation { handled: 0, outcome, located: false, effects: Effects::default() };
+        }
+        let mut told = self.script.told();
+        for event in &events[..handled] {
+            told.finished.insert((self.place.group.to_string(), self.place.partition, event.offset));
+        }
+        Invocation { handled, outcome, located: true, effects: journal.into_kept() }
+    }
+}
+
+impl ScriptedHandler {
+    async fn handle(&self, event: &Event, journal: &mut Journal) -> Outcome {
+        let key = event.key.clone().unwrap_or_default();
+        let stored = match journal.written(&key) {
+            Some(written) => written.map(<[u8]>::to_vec),
+            None => match self.state.get(&key).await {
+                Ok(value) => value,
+                Err(reason) => return Outcome::StoreUnavailable(reason),
+            },
+        };
+        let count: u64 = stored.and_then(|value| String::from_utf8(value).ok()?.parse().ok()).unwrap_or(0) + 1;
+        journal.write(key.clone(), Some(count.to_string().into_bytes()));
+        let payload = format!("{} {count} {}", self.place.group, event.id).into_bytes();
+        let id = format!("{}/{}", self.place.group, event.id);
+        journal.emit(Emit {
+            stream: "out".into(),
+            event: NewEvent { id, key: Some(key), payload, ..NewEvent::default() },
+        });
+        // It fails last, so that what it did must be thrown away.
+        let failure = self.script.failure_of(&self.place.group, event);
+        if failure == Some(Outcome::Done) {
+            journal.emit(Emit {
+                stream: "nowhere".into(),
+                event: NewEvent { id: "refused".into(), ..NewEvent::default() },
+            });
+        }
+        failure.unwrap_or(Outcome::Done)
+    }
+}
