@@ -14,14 +14,14 @@ CREATE TABLE streams (
 ) WITHOUT ROWID;
 
 -- One counter a partition: dense offsets, given out under the write lock. The next offset is never derived from the
--- events, which may be gone. The largest payload ever appended bounds what a read may bring into memory.
+-- events, which may be gone. The largest event ever appended bounds what a read may bring into memory.
 CREATE TABLE stream_partitions (
     id                    INTEGER PRIMARY KEY,
     stream                TEXT    NOT NULL REFERENCES streams (name),
     partition             INTEGER NOT NULL,
     first_offset          INTEGER NOT NULL DEFAULT 0,
     next_offset           INTEGER NOT NULL DEFAULT 0,
-    payload_bytes_largest INTEGER NOT NULL DEFAULT 0,
+    event_bytes_largest   INTEGER NOT NULL DEFAULT 0,
     UNIQUE (stream, partition)
 );
 
@@ -48,7 +48,7 @@ CREATE TABLE groups (
 ) WITHOUT ROWID;
 
 -- All rows of a group are written when it is created. The mark is what is known of the event at `committed`: clear, or
--- a next attempt, or stopped.
+-- a next attempt, or stopped; and by which module version it failed. The sequence is that of the lease's last commit.
 CREATE TABLE group_partitions (
     group_name   TEXT    NOT NULL REFERENCES groups (name),
     partition    INTEGER NOT NULL,
@@ -58,12 +58,14 @@ CREATE TABLE group_partitions (
     committed_at INTEGER,
     owner        TEXT,
     epoch        INTEGER NOT NULL DEFAULT 0,
+    sequence     INTEGER NOT NULL DEFAULT 0,
     paused       INTEGER NOT NULL DEFAULT 0,
     resumes      INTEGER NOT NULL DEFAULT 0,
     attempts     INTEGER NOT NULL DEFAULT 0,
     next_attempt INTEGER,
     stopped      INTEGER NOT NULL DEFAULT 0,
     reason       TEXT,
+    failed_by    TEXT,
     PRIMARY KEY (group_name, partition)
 ) WITHOUT ROWID;
 

@@ -75,6 +75,14 @@ pub enum EventFault {
     },
 }
 
+impl Event {
+    /// Bytes of everything in it: what limits on reads count.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        bytes(&self.id, self.key.as_deref(), &self.kind, &self.headers, &self.payload)
+    }
+}
+
 impl NewEvent {
     /// Checks everything a store could refuse, so that a commit cannot fail because of one handler's data.
     ///
@@ -111,9 +119,13 @@ impl NewEvent {
     /// Bytes of everything in it: what limits on output and memory count.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.id.len() + self.key.as_deref().map_or(0, str::len) + self.kind.len() + headers + self.payload.len()
+        bytes(&self.id, self.key.as_deref(), &self.kind, &self.headers, &self.payload)
     }
+}
+
+fn bytes(id: &str, key: Option<&str>, kind: &str, headers: &[(String, String)], payload: &[u8]) -> usize {
+    let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    id.len() + key.map_or(0, str::len) + kind.len() + headers + payload.len()
 }
 
 fn text(field: &'static str, value: &str, limit: usize) -> Result<(), EventFault> {

@@ -74,6 +74,8 @@ pub struct Claim {
     pub head: Offset,
     /// What is known of the event at `committed`.
     pub mark: Mark,
+    /// The digest of the module version under which that event failed, if it did.
+    pub failed_by: Option<String>,
     /// What was asked of the partition.
     pub control: Control,
 }
@@ -83,6 +85,9 @@ pub struct Claim {
 pub struct Commit {
     /// Under which right.
     pub lease: Lease,
+    /// Which of the lease's commits this is: each is larger than the one before, and a repetition has the same. It tells a
+    /// repetition from a copy that the network delivers late, when the position alone could not.
+    pub sequence: u64,
     /// Where the position stands, as far as the owner knows. Another value in the store fences the commit.
     pub from: Offset,
     /// Where it shall stand; may equal `from` if only the mark changes.
@@ -91,6 +96,8 @@ pub struct Commit {
     pub position: Offset,
     /// What is to be stored about the event at `to`.
     pub mark: Mark,
+    /// The digest of the module version under which that event failed, if the mark says so.
+    pub failed_by: Option<String>,
     /// What the handled events asked for.
     pub effects: Effects,
 }

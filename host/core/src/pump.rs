@@ -144,6 +144,8 @@ pub enum Input {
         head: Offset,
         /// What is asked of it from outside.
         control: Control,
+        /// Its term. A later one than ours says that somebody else acquired it.
+        epoch: Epoch,
     },
     /// A new version of the handler takes over from the next batch on.
     HandlerChanged,
@@ -185,6 +187,7 @@ pub struct Pump {
     settings: PumpSettings,
     phase: Phase,
     epoch: Epoch,
+    epoch_told: Epoch,
     control: Control,
     draining: bool,
 
@@ -229,6 +232,7 @@ impl Pump {
             settings,
             phase: Phase::Acquiring,
             epoch: Epoch::default(),
+            epoch_told: Epoch::default(),
             control: Control::default(),
             draining: false,
             committed: Offset::default(),
@@ -295,7 +299,7 @@ impl Pump {
         }
         match input {
             Input::Acquired(claim) => self.acquired(now, claim),
-            Input::Fetched { events, next } => self.fetched(events, next),
+            Input::Fetched { events, next } => self.fetched(now, events, next),
             Input::Invoked { handled, next, outcome, located, chance } => {
                 self.invoked(now, handled, next, &outcome, located, chance);
             }
@@ -304,9 +308,11 @@ impl Pump {
             Input::Refused { reason, chance } => self.refused(now, &reason, chance),
             Input::StoreFailed(request) => self.store_failed(now, request),
             Input::Released => self.finish(End::Drained),
-            Input::Told { head, control } => {
+            Input::Told { head, control, epoch } => {
                 self.head = self.head.max(head);
                 self.controlled(control);
+                self.epoch_told = self.epoch_told.max(epoch);
+                self.look_at_epoch();
             }
             Input::HandlerChanged => self.try_again(),
             Input::Settings(settings) => {
@@ -365,7 +371,8 @@ impl Pump {
 
     /// Commits come before anything else: they make room, and what is finished should not wait.
     fn commit_finished(&mut self) -> Option<Action> {
-        if self.store_not_before.is_some() {
+        // After a release nothing is ours to commit. What a late resume asked for is stored by whoever asked.
+        if self.store_not_before.is_some() || self.releasing {
             return None;
         }
         if self.commit.is_none() && (self.finished > self.committed || self.verdict.is_some()) {
@@ -442,15 +449,23 @@ impl Pump {
             Mark::Retry { next, .. } => Phase::Retrying(next.min(now.plus_ms(self.longest_wait_ms()))),
             Mark::Stop { .. } => Phase::Stopped,
         };
+        self.look_at_epoch();
     }
 
-    fn fetched(&mut self, events: u32, next: Offset) {
-        self.fetching = false;
-        self.store_answered();
-        if events == 0 {
-            // The head was a hint; asking again before the next one would spin.
-            self.head = self.fetched;
+    /// A partition that waits writes nothing, and would never be told by a fence that it is somebody else's.
+    fn look_at_epoch(&mut self) {
+        if self.phase != Phase::Acquiring && self.epoch_told > self.epoch {
+            self.finish(End::Fenced);
         }
+    }
+
+    fn fetched(&mut self, now: Timestamp, events: u32, next: Offset) {
+        self.fetching = false;
+        if events == 0 {
+            // Somebody said that there is more, and this read did not see it yet. Asking again at once would spin.
+            return self.wait_for_store(now);
+        }
+        self.store_answered();
         self.held_events += events;
         self.fetched = self.fetched.max(next);
     }
@@ -464,8 +479,10 @@ impl Pump {
             self.uncommitted_batches += 1;
         }
         match outcome {
-            Outcome::Done | Outcome::Interrupted => {}
-            Outcome::StoreUnavailable(_) => self.wait_for_store(now),
+            Outcome::Done if handled > 0 => {}
+            Outcome::Interrupted if self.draining => {}
+            // Nothing came of the call, and nothing would come of the same one at once.
+            Outcome::Done | Outcome::Interrupted | Outcome::StoreUnavailable(_) => self.wait_for_store(now),
             // The batch failed somewhere: halves of it, on fresh instances, find out where. That costs no attempt.
             _ if !located && left > 1 => self.batch_events = left / 2,
             failure => self.judge(now, failure, chance),
@@ -548,7 +565,8 @@ impl Pump {
 
     fn controlled(&mut self, control: Control) {
         let resumed = control.resumes > self.control.resumes;
-        self.control = control;
+        // A hint may be older than what was found when the partition was acquired.
+        self.control = Control { resumes: control.resumes.max(self.control.resumes), ..control };
         if resumed {
             self.failed.1 = 0;
             self.try_again();

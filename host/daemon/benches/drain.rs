@@ -24,7 +24,7 @@ use pelton_core::{
     PumpSettings, Timestamp,
 };
 use pelton_sandbox::{EmitGrant, Grants, Interrupt, Limits, Place, Sandbox, SandboxOptions, StateReader};
-use pelton_store::{GroupSpec, ReadLimit, Start, Store, StoreOptions, StreamSpec, system_clock};
+use pelton_store::{GroupSpec, ReadLimit, Start, Store, StoreOptions, StreamSpec};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 const PARTITIONS: u32 = 8;
@@ -190,13 +190,15 @@ async fn raw_loop(store: Arc<dyn Store>, place: Place) {
     let host: Arc<str> = "bench".into();
     let claim = store.acquire(&group, partition, &host).await.unwrap();
     let lease = Lease { group, partition, host, epoch: claim.epoch };
-    let mut from = claim.committed;
+    let (mut from, mut sequence) = (claim.committed, 0);
     while from < claim.head {
         let events = store.read(&stream, partition, from, ReadLimit { events: BATCH, bytes: 8 << 20 }).await.unwrap();
         let to = events.last().map_or(from, |event| event.offset.next());
         std::hint::black_box(&events);
         let (lease, position) = (lease.clone(), to);
-        let commit = Commit { lease, from, to, position, mark: Mark::Clear, effects: Effects::default() };
+        sequence += 1;
+        let (mark, effects) = (Mark::Clear, Effects::default());
+        let commit = Commit { lease, sequence, from, to, position, mark, failed_by: None, effects };
         assert_eq!(store.commit(Arc::new(commit)).await.unwrap(), CommitOutcome::Committed);
         from = Offset(to.0);
     }

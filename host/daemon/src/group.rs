@@ -1,7 +1,8 @@
 //! A group at work on this host: its pumps, and the channels that reach them.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures_util::FutureExt;
 use pelton_core::{End, PumpSettings};
 use pelton_sandbox::{Interrupt, Place};
 use pelton_store::{Progress, Store};
@@ -10,6 +11,7 @@ use tokio::{
     task::JoinSet,
     time::{Duration, sleep},
 };
+use tracing::error;
 
 use crate::{
     config::GroupConfig,
@@ -18,8 +20,8 @@ use crate::{
     time::Clock,
 };
 
-/// The wait before a partition that was fenced is acquired again. Whoever fenced us gets to work first.
-const PAUSE_AFTER_FENCE: Duration = Duration::from_secs(1);
+/// The wait before a partition is acquired again. Whoever fenced us gets to work first.
+const PAUSE_BEFORE_RESTART: Duration = Duration::from_secs(1);
 
 /// What all groups of a host share.
 #[derive(Clone)]
@@ -86,9 +88,21 @@ impl RunningGroup {
             chance: Arc::clone(chance),
         };
         self.ended.spawn(async move {
-            // A group that leaves does not take back what its successor acquired.
-            while pump::run(context.clone()).await == End::Fenced && !*context.drain.borrow() {
-                sleep(PAUSE_AFTER_FENCE).await;
+            loop {
+                // A panic is a bug of ours. It must not leave a partition that nobody works for.
+                match AssertUnwindSafe(pump::run(context.clone())).catch_unwind().await {
+                    Ok(End::Drained) => return,
+                    Ok(End::Fenced) => {}
+                    Err(_) => {
+                        let Place { group, stream, partition } = &context.place;
+                        error!(%group, %stream, partition, "the partition's pump panicked: starting it again");
+                    }
+                }
+                sleep(PAUSE_BEFORE_RESTART).await;
+                // A group that leaves does not take back what its successor acquired.
+                if *context.drain.borrow() {
+                    return;
+                }
             }
         });
         self.pumps.push(pump);
@@ -97,7 +111,7 @@ impl RunningGroup {
     /// Passes on what is known of the partitions of this group.
     pub(crate) fn tell(&self, progress: &[Progress]) {
         for row in progress.iter().filter(|row| row.group == self.config.spec.name) {
-            let hint = Hint { head: row.head, control: row.control };
+            let hint = Hint { head: row.head, control: row.control, epoch: row.epoch };
             if let Some(pump) = self.pumps.get(row.partition as usize) {
                 pump.hint.send_if_modified(|known| std::mem::replace(known, hint) != hint);
             }
@@ -129,6 +143,12 @@ impl RunningGroup {
     /// Breaks off the calls under way.
     pub(crate) fn interrupt(&self) {
         self.pumps.iter().for_each(|pump| pump.interrupt.trigger());
+    }
+
+    /// Whether its pumps have ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        while self.ended.try_join_next().is_some() {}
+        self.ended.is_empty()
     }
 
     /// Waits until its pumps have ended.

@@ -7,7 +7,7 @@ use pelton_store::StoreOptions;
 use tokio::{
     select,
     sync::oneshot,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tracing::{error, warn};
 
@@ -45,9 +45,12 @@ impl Heartbeat {
 }
 
 async fn beat(url: &str, options: &StoreOptions, host: &str, every: Duration) {
-    let store = match pelton_store::open(url, options).await {
-        Ok(store) => store,
-        Err(error) => return error!(%error, "no heartbeat: the store cannot be opened"),
+    let store = loop {
+        match pelton_store::open(url, options).await {
+            Ok(store) => break store,
+            Err(error) => error!(host, %error, "no heartbeat: the store cannot be opened; trying again"),
+        }
+        sleep(every).await;
     };
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -32,7 +32,9 @@ pub(crate) async fn watch_progress(
                     *known = now;
                     changed
                 });
-                sleep(PAUSE_MIN.max(began.elapsed() * READ_SHARE)).await;
+                // One slow read must not blind everybody for long.
+                let pause = (began.elapsed() * READ_SHARE).min(*poll_interval.borrow());
+                sleep(PAUSE_MIN.max(pause)).await;
             }
             Err(error) => {
                 warn!(%error, "cannot read where the groups stand; trying again");

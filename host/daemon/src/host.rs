@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use pelton_sandbox::{Sandbox, SandboxOptions};
-use pelton_store::{HandlerReport, Progress, Store, StoreOptions, system_clock};
+use pelton_store::{HandlerReport, Progress, Store, StoreError, StoreOptions, system_clock};
 use tokio::{
     select,
     sync::{mpsc, watch},
@@ -74,10 +74,18 @@ pub async fn run(
     options: RunOptions,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<Ended> {
+    tokio::pin!(stop);
     let mut host = Host::start(path, config, options).await?;
-    let ended = host.work(stop).await;
+    let ended = select! {
+        () = &mut stop => Ok(Ended::Cleanly),
+        ready = host.await_first_modules() => ready.map(|()| Ended::Cleanly),
+    };
+    let ended = match ended {
+        Ok(_) if host.is_ready => Ok(host.work(stop).await),
+        ended => ended,
+    };
     host.shut_down().await;
-    Ok(ended)
+    ended
 }
 
 struct Host {
@@ -85,6 +93,8 @@ struct Host {
     config: Config,
     config_stamp: Option<Stamp>,
     options: RunOptions,
+    /// Every handler was loaded or refused once.
+    is_ready: bool,
     surroundings: Surroundings,
     handlers: BTreeMap<String, HandlerSlot>,
     groups: BTreeMap<String, RunningGroup>,
@@ -118,8 +128,12 @@ impl Host {
         let heartbeat =
             Heartbeat::start(config.store.url.clone(), store_options, id.to_string(), options.heartbeat_interval)?;
 
-        let sandbox = Sandbox::new(SandboxOptions { cache_dir: Some(config.host.cache.clone()), ..Default::default() })
-            .context("cannot set up the WebAssembly engine")?;
+        let sandbox = Sandbox::new(SandboxOptions {
+            cache_dir: Some(config.host.cache.clone()),
+            instances_max: instances_max(&config),
+            ..Default::default()
+        })
+        .context("cannot set up the WebAssembly engine")?;
         let (loader, loaded) = Loader::new(sandbox);
         let poll_interval = watch::Sender::new(shortest_poll(&config, &options));
         let (sender, progress) = watch::channel(Vec::new());
@@ -129,6 +143,7 @@ impl Host {
             path: path.into(),
             config_stamp: Stamp::of(path).await,
             options,
+            is_ready: false,
             surroundings: Surroundings { store, clock, host: id, chance: Arc::new(rand::random::<f64>) },
             handlers: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -143,7 +158,6 @@ impl Host {
             config: Config { handlers: BTreeMap::new(), groups: BTreeMap::new(), ..config.clone() },
         };
         host.apply(config).await;
-        host.await_first_modules().await?;
         Ok(host)
     }
 
@@ -155,10 +169,10 @@ impl Host {
         }
         let refused: Vec<_> = self.handlers.values().filter_map(|slot| slot.refusal()).collect();
         if !refused.is_empty() && refused.len() == self.handlers.len() {
-            let _ = self.surroundings.store.deregister(&self.surroundings.host).await;
             bail!("no handler can be loaded:\n  {}", refused.join("\n  "));
         }
         let names: Vec<_> = self.groups.keys().map(String::as_str).collect();
+        self.is_ready = true;
         info!(host = %self.surroundings.host, store = %self.config.store.url, groups = names.join(", "), "pelton is running");
         Ok(())
     }
@@ -193,21 +207,23 @@ impl Host {
     fn take_progress(&mut self) -> Option<Ended> {
         let progress = self.progress.borrow_and_update().clone();
         self.groups.values().for_each(|group| group.tell(&progress));
-        for row in &progress {
-            let exits = self.config.groups.get(&row.group).is_some_and(|group| group.exit_on_stop);
-            if row.stopped && exits {
-                error!(
-                    group = row.group,
-                    partition = row.partition,
-                    offset = row.committed.0,
-                    "a partition stopped and its group says exit = true: ending"
-                );
+        for row in progress.iter().filter(|row| self.has_stopped(row)) {
+            if self.config.groups.get(&row.group).is_some_and(|group| group.exit_on_stop) {
+                let (group, partition, offset) = (&row.group, row.partition, row.committed.0);
+                error!(group, partition, offset, "a partition stopped and its group says exit = true: ending");
                 return Some(Ended::Stopped);
             }
         }
-        // Before the first read there is no row; where there are no groups, there never will be one.
-        let known = !progress.is_empty() || self.config.groups.is_empty();
+        // A group that was added just now may not be in the picture yet.
+        let known = self.config.groups.keys().all(|name| progress.iter().any(|row| row.group == *name));
         if self.options.until_idle && known { self.idle(&progress) } else { None }
+    }
+
+    /// Whether a partition waits for somebody. One that another version has stopped is about to start again.
+    fn has_stopped(&self, row: &Progress) -> bool {
+        let handler = self.config.groups.get(&row.group).and_then(|group| self.handlers.get(&group.spec.handler));
+        let live = handler.and_then(HandlerSlot::live);
+        row.stopped && live.is_none_or(|live| row.failed_by.as_deref().is_none_or(|digest| digest == live.digest()))
     }
 
     /// Whether every lag is 0, or what is left can only wait for somebody.
@@ -219,7 +235,8 @@ impl Host {
             info!("every lag is 0");
             return Some(Ended::Cleanly);
         }
-        let waits = |row: &&Progress| row.stopped || row.control.paused || !self.groups.contains_key(&row.group);
+        let waits =
+            |row: &&Progress| self.has_stopped(row) || row.control.paused || !self.groups.contains_key(&row.group);
         if !behind.iter().all(waits) {
             return None;
         }
@@ -245,9 +262,14 @@ impl Host {
 
     async fn look_at_files(&mut self) {
         let stamp = Stamp::of(&self.path).await;
-        if stamp.is_some() && stamp != self.config_stamp {
-            self.config_stamp = stamp;
-            self.reload_config().await;
+        if let Some(stamp) = stamp.filter(|stamp| self.config_stamp.as_ref() != Some(stamp)) {
+            if stamp.is_recent() {
+                // Half of a file may be a valid one, and a stream that it creates keeps its partitions for ever.
+                self.files.look_later();
+            } else {
+                self.config_stamp = Some(stamp);
+                self.reload_config().await;
+            }
         }
         for (name, slot) in &mut self.handlers {
             if slot.file_changed().await {
@@ -271,6 +293,10 @@ impl Host {
             warn!(%file, "changes of [host] and [store] take effect when the daemon is restarted");
         }
         if let Err(error) = declare(&*self.surroundings.store, &config).await {
+            if error.downcast_ref::<StoreError>().is_some_and(StoreError::is_transient) {
+                // Not the configuration's fault: the next look at the files tries again.
+                self.config_stamp = None;
+            }
             return error!(%file, "{error:#}: going on with the old configuration");
         }
         info!(%file, "configuration changed");
@@ -293,6 +319,7 @@ impl Host {
             }
         }
 
+        self.ending.retain_mut(|group| !group.is_over());
         for (name, group) in self.groups.extract_if(.., |name, _| !self.config.groups.contains_key(name)) {
             info!(group = name, "group leaves this host");
             group.drain();
@@ -301,7 +328,11 @@ impl Host {
         for (name, group) in &mut self.groups {
             if let Some(config) = self.config.groups.get(name).filter(|config| **config != group.config) {
                 info!(group = name, "group has new settings");
+                let other_handler = group.config.spec.handler != config.spec.handler;
                 group.reconfigure(config.clone());
+                if !other_handler {
+                    continue;
+                }
                 if let Some(live) = self.handlers.get(&config.spec.handler).and_then(HandlerSlot::live) {
                     group.swap(&live);
                 }
@@ -415,6 +446,13 @@ pub async fn declare(store: &dyn Store, config: &Config) -> anyhow::Result<()> {
         store.declare_group(&group.spec).await?;
     }
     Ok(())
+}
+
+/// Room for an instance in every partition, twice: a new version may come before all of the old one are gone.
+fn instances_max(config: &Config) -> u32 {
+    let streams = config.groups.values().filter_map(|group| config.streams.get(&group.spec.stream));
+    let partitions: u32 = streams.map(|stream| stream.partitions).sum();
+    partitions.saturating_mul(2).max(SandboxOptions::default().instances_max)
 }
 
 /// One coalesced poll serves all groups: as often as the most impatient one asks.

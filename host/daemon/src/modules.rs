@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -42,7 +45,8 @@ impl Stamp {
         Some(Self { modified: metadata.modified().ok(), bytes: metadata.len(), file: file_number(&metadata) })
     }
 
-    fn is_recent(&self) -> bool {
+    /// Whether the file may still be in the middle of being written.
+    pub(crate) fn is_recent(&self) -> bool {
         let age = self.modified.and_then(|time| time.elapsed().ok());
         age.is_some_and(|age| age < SETTLED_AFTER)
     }
@@ -61,7 +65,7 @@ fn file_number(_: &std::fs::Metadata) -> u64 {
 /// What came of loading a handler's module.
 pub(crate) struct Loaded {
     pub(crate) handler: String,
-    /// Which of the handler's loads this is: only the newest counts.
+    /// Which load this is: only the handler's newest counts.
     pub(crate) serial: u64,
     pub(crate) module: Result<Module, String>,
 }
@@ -71,22 +75,26 @@ pub(crate) struct Loaded {
 pub(crate) struct Loader {
     sandbox: Sandbox,
     results: mpsc::Sender<Loaded>,
+    /// Loads begun so far, of all handlers: one that was removed and added again must not take what its namesake loaded.
+    begun: Arc<AtomicU64>,
 }
 
 impl Loader {
     pub(crate) fn new(sandbox: Sandbox) -> (Self, mpsc::Receiver<Loaded>) {
         let (results, receiver) = mpsc::channel(16);
-        (Self { sandbox, results }, receiver)
+        (Self { sandbox, results, begun: Arc::default() }, receiver)
     }
 
-    /// Starts loading; the result comes through the channel.
-    pub(crate) fn start(&self, handler: &str, config: &HandlerConfig, grants: Grants, serial: u64) {
+    /// Starts loading, and gives the number under which the result comes through the channel.
+    pub(crate) fn start(&self, handler: &str, config: &HandlerConfig, grants: Grants) -> u64 {
+        let serial = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         let (loader, handler, config) = (self.clone(), handler.to_owned(), config.clone());
         tokio::spawn(async move {
             let module = load(&loader.sandbox, &config, grants).await;
             // Nobody listens when the host is going down.
             let _ = loader.results.send(Loaded { handler, serial, module }).await;
         });
+        serial
     }
 }
 
@@ -146,6 +154,7 @@ pub(crate) struct FileWatch {
     debouncer: Option<Debouncer<RecommendedWatcher>>,
     folders: BTreeSet<PathBuf>,
     names: Arc<Mutex<BTreeSet<OsString>>>,
+    look: mpsc::Sender<()>,
     /// A message means: one of the files may have changed.
     pub(crate) changed: mpsc::Receiver<()>,
 }
@@ -157,6 +166,7 @@ impl FileWatch {
         let (sender, changed) = mpsc::channel(1);
         let names: Arc<Mutex<BTreeSet<OsString>>> = Arc::default();
         let watched = Arc::clone(&names);
+        let look = sender.clone();
         // The folder may hold the database too, which changes all the time: only the files' own names count.
         let notify = move |result: DebounceEventResult| {
             let names = watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +177,16 @@ impl FileWatch {
         };
         let debouncer = new_debouncer(QUIET, notify);
         let unwatched = |error| warn!(%error, "cannot watch files; they are looked at every few seconds");
-        Self { debouncer: debouncer.map_err(unwatched).ok(), folders: BTreeSet::new(), names, changed }
+        Self { debouncer: debouncer.map_err(unwatched).ok(), folders: BTreeSet::new(), names, look, changed }
+    }
+
+    /// Says that a file may have changed once more, when one that is being written now has had its time.
+    pub(crate) fn look_later(&self) {
+        let look = self.look.clone();
+        tokio::spawn(async move {
+            sleep(SETTLED_AFTER).await;
+            let _ = look.try_send(());
+        });
     }
 
     /// Watches these files, and no others. It watches their folders, since a file is replaced by a rename.

@@ -13,7 +13,11 @@ use pelton_core::{
 };
 use pelton_sandbox::{Interrupt, Place, StateReader};
 use pelton_store::{ReadLimit, Store, StoreError};
-use tokio::{select, sync::watch, time};
+use tokio::{
+    select,
+    sync::watch,
+    time::{self, Duration},
+};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -24,6 +28,9 @@ use crate::{
 
 /// Payload bytes of one fetch: with one batch in hand and one read ahead, twice this is what a partition holds.
 const FETCH_BYTES_MAX: u64 = 8 << 20;
+
+/// How long an instance is kept for a partition that has nothing to do.
+const INSTANCE_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// What a pump is given.
 #[derive(Clone)]
@@ -57,6 +64,8 @@ pub struct Hint {
     pub head: Offset,
     /// What is asked of the partition.
     pub control: Control,
+    /// Its term.
+    pub epoch: Epoch,
 }
 
 /// Works for one partition until it is drained or fenced.
@@ -76,6 +85,7 @@ pub async fn run(context: PumpContext) -> End {
             }
         }
         let deadline = machine.deadline().map(|at| hands.context.clock.instant(at));
+        let idle = hands.idle_at();
         // Results come before hints, and the call last: polling it runs the guest.
         let input = select! {
             biased;
@@ -83,15 +93,18 @@ pub async fn run(context: PumpContext) -> End {
             events = finished(&mut hands.fetching) => hands.fetched(events),
             input = told(&mut hands.context, &mut hands.draining) => Some(input),
             () = reached(deadline) => None,
+            () = reached(idle) => {
+                hands.handler = None;
+                None
+            }
             called = finished(&mut hands.calling) => Some(hands.invoked(called)),
         };
         let now = hands.context.clock.now();
-        let called = matches!(input, Some(Input::Invoked { .. }));
-        if let Some(input) = input {
-            machine.handle(now, input);
-        }
-        if called && hands.version_is_outdated() {
-            // What failed was the old version; the new one need not wait for it.
+        let Some(input) = input else { continue };
+        let tells_of_failure = matches!(input, Input::Acquired(_) | Input::Invoked { .. });
+        machine.handle(now, input);
+        if tells_of_failure && hands.another_version_failed() {
+            // What failed was another version, before this host started or just now; this one need not wait for it.
             machine.handle(now, Input::HandlerChanged);
         }
     }
@@ -109,8 +122,14 @@ struct Hands {
     effects: Effects,
     /// The handler that is between calls, if one was started.
     handler: Option<Box<dyn Handler>>,
+    /// When a call ended last.
+    called_at: time::Instant,
     /// The version that was called last.
     version: Option<Arc<dyn Version>>,
+    /// The digest of the version that failed last, here or under an earlier owner.
+    failed_by: Option<String>,
+    /// Commits made under this lease.
+    commits: u64,
     /// The commit that was asked for last, until it is known what became of it.
     commit: Option<Arc<Commit>>,
 
@@ -147,7 +166,10 @@ impl Hands {
             events: VecDeque::new(),
             effects: Effects::default(),
             handler: None,
+            called_at: time::Instant::now(),
             version: None,
+            failed_by: None,
+            commits: 0,
             commit: None,
             store_request: None,
             fetching: None,
@@ -223,8 +245,14 @@ impl Hands {
         let handled = handled.min(events.len());
         let first = events.front().map_or(self.fetch_from, |event| event.offset);
         let next = handled.checked_sub(1).map_or(first, |last| events[last].offset.next());
+        self.called_at = time::Instant::now();
         self.version.as_ref().inspect(|version| version.calls().count(handled, &outcome));
+        if let Outcome::StoreUnavailable(reason) = &outcome {
+            let Place { group, stream, partition } = &self.context.place;
+            warn!(%group, %stream, partition, offset = next.0, reason, "the handler could not be called; trying again");
+        }
         if outcome.is_failure() {
+            self.failed_by = self.version.as_ref().map(|version| version.digest().to_owned());
             self.tell_failure(&outcome, located, events.get(handled), if handled == 0 { attempt } else { 1 });
         }
         // A failing batch is looked into on a fresh instance: the next call must not meet what this one left behind.
@@ -250,8 +278,17 @@ impl Hands {
         }
     }
 
-    fn version_is_outdated(&self) -> bool {
-        self.version.as_ref().is_some_and(|version| !Arc::ptr_eq(version, &self.context.version.borrow()))
+    /// Whether the version that failed last is not the present one.
+    fn another_version_failed(&self) -> bool {
+        let version = self.context.version.borrow();
+        let replaced = self.version.as_ref().is_some_and(|called| !Arc::ptr_eq(called, &version));
+        replaced || self.failed_by.as_ref().is_some_and(|digest| digest != version.digest())
+    }
+
+    /// When to let go of an instance that nobody calls: it makes room for those of other partitions.
+    fn idle_at(&self) -> Option<time::Instant> {
+        let idle = self.handler.is_some() && self.calling.is_none() && self.events.is_empty();
+        idle.then(|| self.called_at + INSTANCE_IDLE_MAX)
     }
 
     // --- Commit -------------------------------------------------------------------------------------------------
@@ -261,8 +298,10 @@ impl Hands {
         let commit = match self.commit.take() {
             Some(unanswered) => unanswered,
             None => {
-                let effects = mem::take(&mut self.effects);
-                Arc::new(Commit { lease: self.lease(), from, to, position, mark, effects })
+                self.commits += 1;
+                let (sequence, effects) = (self.commits, mem::take(&mut self.effects));
+                let failed_by = if mark == Mark::Clear { None } else { self.failed_by.clone() };
+                Arc::new(Commit { lease: self.lease(), sequence, from, to, position, mark, failed_by, effects })
             }
         };
         debug_assert_eq!(
@@ -339,6 +378,10 @@ impl Hands {
                 let Place { group, stream, partition } = &self.context.place;
                 debug!(%group, %stream, partition, epoch = claim.epoch.0, committed = claim.committed.0, head = claim.head.0, "acquired");
                 self.epoch = claim.epoch;
+                if claim.committed > claim.head {
+                    error!(%group, %stream, partition, committed = claim.committed.0, head = claim.head.0, "the position lies past the head: was the stream restored from an older copy? Nothing is handed out until the head is past it");
+                }
+                self.failed_by.clone_from(&claim.failed_by);
                 Input::Acquired(claim)
             }
             StoreAnswer::Acquired(Err(error)) => self.store_failed(Request::Acquire, &error),
@@ -377,8 +420,8 @@ async fn told(context: &mut PumpContext, draining: &mut bool) -> Input {
         Ok(()) = context.settings.changed() => Input::Settings(*context.settings.borrow_and_update()),
         Ok(()) = context.version.changed() => Input::HandlerChanged,
         Ok(()) = context.hints.changed() => {
-            let Hint { head, control } = *context.hints.borrow_and_update();
-            Input::Told { head, control }
+            let Hint { head, control, epoch } = *context.hints.borrow_and_update();
+            Input::Told { head, control, epoch }
         }
         else => pending().await,
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use pelton_core::Timestamp;
+use pelton_sandbox::Grants;
 use pelton_store::{HandlerReport, HandlerState, StreamSpec};
 use tracing::{error, info};
 
@@ -16,11 +17,18 @@ use crate::{
 pub(crate) struct HandlerSlot {
     config: HandlerConfig,
     calls: Arc<Calls>,
-    live: Option<(Arc<dyn Version>, Timestamp)>,
+    live: Option<Live>,
     refused: Option<String>,
     stamp: Option<Stamp>,
-    /// Loads begun so far; an older one that ends later does not count.
+    /// The load begun last; an older one that ends later does not count. 0 before the first.
     serial: u64,
+}
+
+/// The module that answers.
+struct Live {
+    version: Arc<dyn Version>,
+    grants: Arc<Grants>,
+    since: Timestamp,
 }
 
 impl HandlerSlot {
@@ -30,7 +38,7 @@ impl HandlerSlot {
 
     /// The version that answers.
     pub(crate) fn live(&self) -> Option<Arc<dyn Version>> {
-        self.live.as_ref().map(|(version, _)| Arc::clone(version))
+        self.live.as_ref().map(|live| Arc::clone(&live.version))
     }
 
     /// Why the newest file was refused, if it was.
@@ -62,8 +70,7 @@ impl HandlerSlot {
 
     /// Starts loading the module with what the configuration grants it.
     pub(crate) fn load(&mut self, name: &str, streams: &BTreeMap<String, StreamSpec>, loader: &Loader) {
-        self.serial += 1;
-        loader.start(name, &self.config, grants_of(name, &self.config, streams), self.serial);
+        self.serial = loader.start(name, &self.config, grants_of(name, &self.config, streams));
     }
 
     /// Takes what came of a load. The new version, if there is one that is to answer from now on.
@@ -86,14 +93,22 @@ impl HandlerSlot {
             }
         };
         self.refused = None;
+        if let Some(live) = &self.live
+            && live.version.digest() == &**module.digest()
+            && live.grants == *module.grants()
+        {
+            // A file that was touched, or changed back: what runs is what was asked for.
+            return None;
+        }
         info!(handler, digest = &**module.digest(), file = %self.config.module.display(), "module loaded");
+        let (digest, grants) = (Arc::clone(module.digest()), Arc::clone(module.grants()));
         let version: Arc<dyn Version> = Arc::new(WasmVersion::new(module, Arc::from(handler), Arc::clone(&self.calls)));
         // The same module with other grants is a new version to the pumps, but not to who asks since when it answers.
         let since = match &self.live {
-            Some((live, since)) if live.digest() == version.digest() => *since,
+            Some(live) if live.version.digest() == &*digest => live.since,
             _ => now,
         };
-        self.live = Some((Arc::clone(&version), since));
+        self.live = Some(Live { version: Arc::clone(&version), grants, since });
         Some(version)
     }
 
@@ -104,8 +119,8 @@ impl HandlerSlot {
         HandlerReport {
             handler: name.into(),
             host: host.into(),
-            digest: live.map_or_else(String::new, |(version, _)| version.digest().into()),
-            since: live.map_or_else(Timestamp::default, |(_, since)| *since),
+            digest: live.map_or_else(String::new, |live| live.version.digest().into()),
+            since: live.map_or_else(Timestamp::default, |live| live.since),
             state: if self.refused.is_some() { HandlerState::Refused } else { HandlerState::Live },
             error: self.refused.clone(),
             calls,

@@ -23,12 +23,20 @@ pub(crate) struct Deadline {
     clock: Clock,
     interrupt: Interrupt,
     at_ms: AtomicU64,
+    /// Waited for the store and not added to `at_ms` yet: many short waits make a long one.
+    waited_micros: AtomicU64,
     waiting: AtomicBool,
 }
 
 impl Deadline {
     pub(crate) fn new(clock: Clock, interrupt: Interrupt) -> Self {
-        Self { clock, interrupt, at_ms: AtomicU64::new(0), waiting: AtomicBool::new(false) }
+        Self {
+            clock,
+            interrupt,
+            at_ms: AtomicU64::new(0),
+            waited_micros: AtomicU64::new(0),
+            waiting: AtomicBool::new(false),
+        }
     }
 
     /// Whether no call may begin.
@@ -41,6 +49,7 @@ impl Deadline {
         let at_ms = self.clock.now_ms().saturating_add(ms(timeout)).saturating_add(ms(TICK));
         // Half of time leaves room for what `exempt` adds.
         self.at_ms.store(at_ms.min(u64::MAX / 2), Ordering::Relaxed);
+        self.waited_micros.store(0, Ordering::Relaxed);
         self.waiting.store(false, Ordering::Relaxed);
     }
 
@@ -58,7 +67,10 @@ impl Deadline {
         let since = Instant::now();
         self.waiting.store(true, Ordering::Relaxed);
         let answer = wait.await;
-        self.at_ms.fetch_add(ms(since.elapsed()), Ordering::Relaxed);
+        let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let waited = self.waited_micros.load(Ordering::Relaxed).saturating_add(micros);
+        self.at_ms.fetch_add(waited / 1000, Ordering::Relaxed);
+        self.waited_micros.store(waited % 1000, Ordering::Relaxed);
         self.waiting.store(false, Ordering::Relaxed);
         answer
     }

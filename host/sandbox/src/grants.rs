@@ -7,7 +7,7 @@ use pelton_core::check_name;
 const MIB: u64 = 1024 * 1024;
 
 /// All that a handler is allowed. No capability is granted that is not named here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grants {
     /// The handler's name in `workers.toml`, for messages.
     pub handler: Arc<str>,
@@ -22,7 +22,7 @@ pub struct Grants {
 }
 
 /// Which streams a handler may emit to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EmitGrant {
     /// These, each with its `payload_max` in bytes.
     Streams(BTreeMap<Arc<str>, u64>),

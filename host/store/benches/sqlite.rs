@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a benchmark prints, and may panic")]
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -121,9 +124,21 @@ async fn commits(store: &Arc<dyn Store>) {
     report("state", "read", begun.elapsed(), 1_000);
 }
 
+/// Each commit is a later one than all before it.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 fn moves(lease: &Lease, from: u64, to: u64) -> Commit {
     let (from, to) = (Offset(from), Offset(to));
-    Commit { lease: lease.clone(), from, to, position: to, mark: Mark::Clear, effects: Effects::default() }
+    Commit {
+        lease: lease.clone(),
+        sequence: NEXT.fetch_add(1, Ordering::Relaxed),
+        from,
+        to,
+        position: to,
+        mark: Mark::Clear,
+        failed_by: None,
+        effects: Effects::default(),
+    }
 }
 
 fn event(n: u64) -> NewEvent {

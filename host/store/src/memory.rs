@@ -61,6 +61,9 @@ struct Seat {
     owner: Option<Arc<str>>,
     epoch: Epoch,
     mark: Mark,
+    failed_by: Option<String>,
+    /// That of the last commit of the present lease.
+    sequence: u64,
     control: Control,
     committed_at: Option<Timestamp>,
     state: BTreeMap<String, Vec<u8>>,
@@ -184,7 +187,7 @@ impl Store for MemoryStore {
 
         let mut bytes = 0;
         let fits = |event: &&Event| {
-            bytes += event.payload.len() as u64;
+            bytes += event.bytes() as u64;
             bytes <= limit.bytes
         };
         let count = rest.iter().take(limit.events as usize).take_while(fits).count().max(1);
@@ -196,6 +199,7 @@ impl Store for MemoryStore {
         let head = data.head_of(group, partition)?;
         let seat = data.seat_mut(group, partition)?;
         seat.epoch.0 += 1;
+        seat.sequence = 0;
         seat.owner = Some(host.into());
         seat.position = seat.committed;
         let claim = Claim {
@@ -203,6 +207,7 @@ impl Store for MemoryStore {
             committed: seat.committed,
             head,
             mark: seat.mark.clone(),
+            failed_by: seat.failed_by.clone(),
             control: seat.control,
         };
         self.wakeup.changed();
@@ -216,7 +221,7 @@ impl Store for MemoryStore {
         let (Ok(head), Ok(seat)) = (data.head_of(group, partition), data.seat_mut(group, partition)) else {
             return Ok(CommitOutcome::Fenced);
         };
-        match rules::fence(&commit, seat.owner.as_deref(), seat.epoch, seat.committed) {
+        match rules::fence(&commit, seat.owner.as_deref(), seat.epoch, seat.sequence, seat.committed) {
             Fence::Passes => {}
             Fence::Repeated => return Ok(CommitOutcome::Committed),
             Fence::Fenced => return Ok(CommitOutcome::Fenced),
@@ -267,7 +272,7 @@ impl Store for MemoryStore {
     async fn resume(&self, group: &str, partition: Option<u32>) -> Result<(), StoreError> {
         for seat in self.data().seats_mut(group, partition)? {
             seat.control = Control { paused: false, resumes: seat.control.resumes + 1 };
-            seat.mark = Mark::Clear;
+            (seat.mark, seat.failed_by) = (Mark::Clear, None);
         }
         self.wakeup.changed();
         Ok(())
@@ -339,7 +344,9 @@ impl Store for MemoryStore {
                 partition,
                 committed: seat.committed,
                 head,
+                epoch: seat.epoch,
                 stopped: matches!(seat.mark, Mark::Stop { .. }),
+                failed_by: seat.failed_by.clone(),
                 control: seat.control,
             }));
         }
@@ -466,6 +473,8 @@ impl Seat {
         }
         self.committed = commit.to;
         self.position = commit.position;
+        self.sequence = commit.sequence;
         self.mark = commit.mark.clone();
+        self.failed_by.clone_from(&commit.failed_by);
     }
 }

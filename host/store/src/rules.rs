@@ -29,18 +29,18 @@ pub(crate) fn check_events(events: &[NewEvent], payload_bytes_max: u64) -> Resul
 pub(crate) enum Fence {
     /// The lease holds and the position is where the owner thinks it is.
     Passes,
-    /// The position is where this commit puts it, under the same lease: an earlier try worked and its answer was lost.
+    /// This very commit is the last one stored under the lease: an earlier try worked and its answer was lost.
     Repeated,
-    /// Somebody else's partition, another term, or another position.
+    /// Somebody else's partition, another term, another position, or a copy that comes after later commits.
     Fenced,
 }
 
 /// The fence of a commit, in the order in which a store decides it.
-pub(crate) fn fence(commit: &Commit, owner: Option<&str>, epoch: Epoch, committed: Offset) -> Fence {
+pub(crate) fn fence(commit: &Commit, owner: Option<&str>, epoch: Epoch, sequence: u64, committed: Offset) -> Fence {
     let holds = owner == Some(&*commit.lease.host) && epoch == commit.lease.epoch;
     match holds {
-        true if committed == commit.from => Fence::Passes,
-        true if committed == commit.to => Fence::Repeated,
+        true if sequence == commit.sequence => Fence::Repeated,
+        true if sequence < commit.sequence && committed == commit.from => Fence::Passes,
         _ => Fence::Fenced,
     }
 }

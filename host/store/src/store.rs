@@ -84,7 +84,7 @@ pub struct Appended {
 pub struct ReadLimit {
     /// Events.
     pub events: u32,
-    /// Bytes of payload.
+    /// Bytes of the events, payload and all.
     pub bytes: u64,
 }
 
@@ -214,8 +214,12 @@ pub struct Progress {
     pub committed: Offset,
     /// The offset the next event will get.
     pub head: Offset,
+    /// The term.
+    pub epoch: Epoch,
     /// Whether the partition waits for somebody to resume it.
     pub stopped: bool,
+    /// The digest of the module version under which the event at `committed` failed, if it did.
+    pub failed_by: Option<String>,
     /// What was asked of it.
     pub control: Control,
 }

@@ -81,6 +81,8 @@ engines! {
         an_unknown_group_is_fenced,
         nothing_of_a_fenced_commit_is_kept,
         a_repeated_commit_stores_nothing_twice,
+        a_copy_that_arrives_after_a_later_commit_is_fenced,
+        the_version_that_failed_is_told_to_the_next_owner,
         a_repeated_commit_that_moves_nothing_is_taken_again,
         a_mark_is_stored_and_returned_when_acquired,
         a_commit_without_a_mark_clears_it,

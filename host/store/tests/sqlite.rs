@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use pelton_core::{Commit, CommitOutcome, Effects, Lease, Mark, NewEvent, Offset};
 use pelton_store::{Durability, GroupSpec, ReadLimit, Start, Store, StoreError, StoreOptions, StreamSpec, open};
@@ -52,9 +59,21 @@ async fn acquire(store: &dyn Store) -> Lease {
     Lease { group: "billing".into(), partition: 0, host: "host".into(), epoch }
 }
 
+/// Each commit is a later one than all before it.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 fn moves(lease: &Lease, from: u64, to: u64) -> Commit {
     let (from, to) = (Offset(from), Offset(to));
-    Commit { lease: lease.clone(), from, to, position: to, mark: Mark::Clear, effects: Effects::default() }
+    Commit {
+        lease: lease.clone(),
+        sequence: NEXT.fetch_add(1, Ordering::Relaxed),
+        from,
+        to,
+        position: to,
+        mark: Mark::Clear,
+        failed_by: None,
+        effects: Effects::default(),
+    }
 }
 
 async fn raw(folder: &TempDir) -> SqliteConnection {

@@ -20,6 +20,7 @@ fn claim(committed: u64, head: u64) -> Claim {
         committed: Offset(committed),
         head: Offset(head),
         mark: Mark::Clear,
+        failed_by: None,
         control: Control::default(),
     }
 }
@@ -57,7 +58,7 @@ fn invoked(handled: u32, next: u64, outcome: Outcome) -> Input {
 }
 
 fn told(head: u64, control: Control) -> Input {
-    Input::Told { head: Offset(head), control }
+    Input::Told { head: Offset(head), control, epoch: Epoch(1) }
 }
 
 fn failed() -> Outcome {
@@ -312,13 +313,54 @@ fn a_fence_ends_it_with_nothing_more_to_do() {
 }
 
 #[test]
-fn an_empty_read_waits_for_the_next_hint_instead_of_spinning() {
+fn a_partition_that_waits_learns_from_a_hint_that_somebody_else_acquired_it() {
+    let stopped = Mark::Stop { attempts: 1, reason: String::new() };
+    let mut pump = running(FailurePolicy::Stop, Claim { mark: stopped, ..claim(0, 5) });
+    pump.handle(NOW, Input::Told { head: Offset(5), control: Control::default(), epoch: Epoch(2) });
+    assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Fenced)]);
+}
+
+#[test]
+fn an_empty_read_is_tried_again_after_a_pause_even_if_no_further_hint_comes() {
     let mut pump = running(retry(), claim(0, 5));
     assert_eq!(actions(&mut pump, NOW), [fetch(0)]);
+    pump.handle(NOW, told(8, Control::default()));
     pump.handle(NOW, fetched(0, 0));
     assert_eq!(actions(&mut pump, NOW), []);
-    pump.handle(NOW, told(5, Control::default()));
-    assert_eq!(actions(&mut pump, NOW), [fetch(0)]);
+    let later = pump.deadline().expect("a time to try again");
+    assert_eq!(actions(&mut pump, later), [fetch(0)]);
+}
+
+#[test]
+fn a_resume_during_a_release_does_not_take_its_place() {
+    let stopped = Mark::Stop { attempts: 1, reason: String::new() };
+    let mut pump = running(FailurePolicy::Stop, Claim { mark: stopped, ..claim(0, 5) });
+    pump.handle(NOW, Input::Drain);
+    assert_eq!(actions(&mut pump, NOW), [Action::Release]);
+    pump.handle(NOW, told(5, Control { paused: false, resumes: 1 }));
+    assert_eq!(actions(&mut pump, NOW), []);
+    pump.handle(NOW, Input::Released);
+    assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Drained)]);
+}
+
+#[test]
+fn a_hint_from_before_the_acquisition_does_not_make_the_next_one_look_like_a_resume() {
+    let control = Control { paused: false, resumes: 3 };
+    let stopped = Mark::Stop { attempts: 1, reason: String::new() };
+    let mut pump = running(FailurePolicy::Stop, Claim { mark: stopped, control, ..claim(0, 5) });
+    pump.handle(NOW, told(5, Control { paused: false, resumes: 2 }));
+    pump.handle(NOW, told(5, control));
+    assert_eq!((pump.phase(), actions(&mut pump, NOW)), (Phase::Stopped, vec![]));
+}
+
+#[test]
+fn an_interruption_outside_of_a_drain_does_not_spin() {
+    let mut pump = running(retry(), claim(0, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, fetched(10, 10));
+    actions(&mut pump, NOW);
+    pump.handle(NOW, invoked(0, 0, Outcome::Interrupted));
+    assert_eq!(actions(&mut pump, NOW), []);
 }
 
 #[test]

@@ -133,7 +133,12 @@ impl SimulatedHost {
             let dice = dice.clone();
             Arc::new(move || dice.chance())
         };
-        let surroundings = Surroundings { store: Arc::clone(&store), clock, host: "host-1".into(), chance };
+        let surroundings = Surroundings {
+            store: Arc::clone(&store),
+            clock,
+            host: format!("host-{}", dice.below(1000)).into(),
+            chance,
+        };
         let version: Arc<dyn Version> = Arc::new(ScriptedVersion::new(*versions.borrow(), Arc::clone(script)));
         let start = |config: &GroupConfig| {
             RunningGroup::start(config.clone(), plan.partitions, Arc::clone(&version), &surroundings)
@@ -205,22 +210,27 @@ async fn simulate(seed: u64, told: bool) -> String {
     }
 
     let versions = watch::Sender::new(0);
+    let mut zombies = Vec::new();
     let mut host = Some(SimulatedHost::start(&plan, &network, &dice, &versions, &script));
     let producer = tokio::spawn(produce(plan.events, plan.keys, plan.chaos, Arc::clone(&memory), dice.clone()));
     let end = Instant::now() + plan.chaos;
     while Instant::now() < end {
         sleep(dice.up_to_ms(1_500)).await;
-        chaos(&plan, &network, &dice, &versions, &script, &mut host).await;
+        chaos(&plan, &network, &dice, &versions, &script, &mut host, &mut zombies).await;
     }
     producer.await.expect("the producer does not fail");
 
+    zombies.into_iter().for_each(SimulatedHost::crash);
     network.calm();
     script.calm();
     let host = host.unwrap_or_else(|| SimulatedHost::start(&plan, &network, &dice, &versions, &script));
     let idle = async {
         loop {
-            for group in &plan.groups {
-                memory.resume(&group.spec.name, None).await.expect("resumed");
+            // No more than somebody would have to do: a resume of what waits for nobody would hide a lost wake-up.
+            for row in memory.progress().await.expect("readable") {
+                if row.stopped || row.control.paused {
+                    memory.resume(&row.group, Some(row.partition)).await.expect("resumed");
+                }
             }
             sleep(Duration::from_secs(10)).await;
             let progress = memory.progress().await.expect("readable");
@@ -230,7 +240,10 @@ async fn simulate(seed: u64, told: bool) -> String {
         }
     };
     if timeout(CALM_MAX, idle).await.is_err() {
-        auditor.fail(&format!("not everything is handled {CALM_MAX:?} after the faults are over"));
+        let story = network.story();
+        let end: Vec<&str> = story.lines().filter(|line| !line.contains("progress")).collect();
+        let end = end[end.len().saturating_sub(40)..].join("\n");
+        auditor.fail(&format!("not everything is handled {CALM_MAX:?} after the faults are over\n{end}"));
     }
     timeout(CALM_MAX, host.shut_down()).await.unwrap_or_else(|_| auditor.fail("the host does not shut down"));
     auditor.final_check(&plan.groups.iter().map(|group| &*group.spec.name).collect::<Vec<_>>(), plan.events).await;
@@ -245,6 +258,7 @@ async fn chaos(
     versions: &watch::Sender<u32>,
     script: &Arc<Script>,
     host: &mut Option<SimulatedHost>,
+    zombies: &mut Vec<SimulatedHost>,
 ) {
     let group = &plan.groups[dice.below(plan.groups.len() as u64) as usize];
     let partition = dice.one_in(2).then(|| dice.below(u64::from(plan.partitions)) as u32);
@@ -255,6 +269,10 @@ async fn chaos(
                 network.tell("chaos: graceful restart");
                 // A drain may wait for a store that does not answer: the daemon's grace period ends it.
                 let _ = timeout(Duration::from_secs(15), running.shut_down()).await;
+            }
+            Some(running) if dice.one_in(3) => {
+                network.tell("chaos: taken for dead, and alive");
+                zombies.push(running);
             }
             Some(running) => {
                 network.tell("chaos: crash");

@@ -108,7 +108,16 @@ impl Network {
             auditor.check().await;
             answer
         };
-        let answer = tokio::spawn(request).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let request = tokio::spawn(request);
+        if self.dice.one_in(30) {
+            // The sender gives up, and the request goes on: its repetition and it are under way at once.
+            sleep(self.dice.up_to_ms(50)).await;
+            if !request.is_finished() {
+                self.tell(&format!("{what}: given up while under way"));
+                return lost("waiting for a reply");
+            }
+        }
+        let answer = request.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         self.tell(&format!("{what} -> {answer:?}"));
         if self.dice.one_in(25) {
             self.tell(&format!("{what}: reply lost"));
@@ -129,7 +138,14 @@ impl Store for Network {
     async fn read(&self, stream: &str, partition: u32, from: Offset, limit: ReadLimit) -> Answer<Vec<Event>> {
         let (memory, stream) = (Arc::clone(&self.memory), stream.to_owned());
         let what = format!("read {stream}/{partition}@{from}");
-        self.send(what, async move { memory.read(&stream, partition, from, limit).await }).await
+        // Some reads come from a copy that lags behind.
+        let seen = if !self.is_calm() && self.dice.one_in(4) { self.dice.below(3) as usize } else { usize::MAX };
+        self.send(what, async move {
+            let mut events = memory.read(&stream, partition, from, limit).await?;
+            events.truncate(seen);
+            Ok(events)
+        })
+        .await
     }
 
     async fn commit(&self, commit: Arc<Commit>) -> Answer<CommitOutcome> {

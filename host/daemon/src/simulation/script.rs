@@ -148,6 +148,10 @@ impl Handler for ScriptedHandler {
                 }
             }
             handled += 1;
+            if self.script.dice.one_in(20) {
+                // As much as it wants to hold: what is handled is to be committed first.
+                break Outcome::Done;
+            }
         };
         let alone = events.len() == 1;
         if self.script.unlocated && !alone && outcome != Outcome::Done {

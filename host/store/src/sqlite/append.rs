@@ -151,7 +151,7 @@ async fn insert(
             .bind(headers(row.event)?)
             .bind(row.event.payload.as_slice());
         counter.next += 1;
-        counter.largest = counter.largest.max(row.event.payload.len() as u64);
+        counter.largest = counter.largest.max(row.event.bytes() as u64);
     }
     query.execute(&mut *transaction.connection).await?;
     for (partition, counter) in counters {

@@ -70,8 +70,10 @@ async fn move_position(transaction: &mut Transaction<'_>, commit: &Commit) -> Re
     let moved = sqlx::query(
         "UPDATE group_partitions AS g
          SET committed = ?1, position = ?2, attempts = ?3, next_attempt = ?4, stopped = ?5, reason = ?6,
+             sequence = ?13, failed_by = ?14,
              committed_at = CASE WHEN committed = ?1 THEN committed_at ELSE ?7 END
          WHERE group_name = ?8 AND partition = ?9 AND owner = ?10 AND epoch = ?11 AND committed = ?12
+           AND sequence < ?13
            AND ?1 <= (SELECT next_offset FROM stream_partitions p WHERE p.id = g.partition_id)",
     )
     .bind(sql::int(commit.to.0))
@@ -86,6 +88,8 @@ async fn move_position(transaction: &mut Transaction<'_>, commit: &Commit) -> Re
     .bind(&*commit.lease.host)
     .bind(sql::int(commit.lease.epoch.0))
     .bind(sql::int(commit.from.0))
+    .bind(sql::int(commit.sequence))
+    .bind(commit.failed_by.as_deref())
     .execute(&mut *transaction.connection)
     .await?;
     Ok(moved.rows_affected() == 1)
@@ -98,7 +102,7 @@ async fn why_not(
     refusal: Option<String>,
 ) -> Result<CommitOutcome, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT owner, epoch, committed, next_offset
+        "SELECT owner, epoch, sequence, committed, next_offset
          FROM group_partitions g JOIN stream_partitions p ON p.id = g.partition_id
          WHERE group_name = ? AND g.partition = ?",
     )
@@ -110,7 +114,8 @@ async fn why_not(
     let owner: Option<&str> = row.try_get("owner")?;
     let committed = sql::offset(&row, "committed")?;
     let head = sql::offset(&row, "next_offset")?;
-    Ok(match rules::fence(commit, owner, sql::epoch(&row)?, committed) {
+    let sequence = sql::uint(row.try_get("sequence")?);
+    Ok(match rules::fence(commit, owner, sql::epoch(&row)?, sequence, committed) {
         Fence::Fenced => CommitOutcome::Fenced,
         Fence::Repeated => CommitOutcome::Committed,
         Fence::Passes => {

@@ -97,9 +97,9 @@ impl Write for Acquire {
         transaction.write_counters().await?;
         // An alias would not be seen from within RETURNING.
         let row = sqlx::query(
-            "UPDATE group_partitions SET epoch = epoch + 1, owner = ?3, position = committed
+            "UPDATE group_partitions SET epoch = epoch + 1, sequence = 0, owner = ?3, position = committed
              WHERE group_name = ?1 AND partition = ?2
-             RETURNING epoch, committed, attempts, next_attempt, stopped, reason, paused, resumes,
+             RETURNING epoch, committed, attempts, next_attempt, stopped, reason, failed_by, paused, resumes,
                  (SELECT next_offset FROM stream_partitions p WHERE p.id = group_partitions.partition_id) AS head",
         )
         .bind(&self.group)
@@ -118,6 +118,7 @@ fn claim(row: &SqliteRow) -> Result<Claim, sqlx::Error> {
         committed: sql::offset(row, "committed")?,
         head: sql::offset(row, "head")?,
         mark: sql::mark(row)?,
+        failed_by: row.try_get("failed_by")?,
         control: sql::control(row)?,
     })
 }
@@ -185,7 +186,8 @@ impl Write for Resume {
         check_partition(transaction.connection, &self.group, self.partition).await?;
         sqlx::query(
             "UPDATE group_partitions
-             SET paused = 0, resumes = resumes + 1, attempts = 0, next_attempt = NULL, stopped = 0, reason = NULL
+             SET paused = 0, resumes = resumes + 1, attempts = 0, next_attempt = NULL, stopped = 0, reason = NULL,
+                 failed_by = NULL
              WHERE group_name = ?1 AND partition = coalesce(?2, partition)",
         )
         .bind(&self.group)
@@ -302,7 +304,7 @@ fn place(row: &SqliteRow) -> Result<GroupPartition, sqlx::Error> {
 /// Where all partitions of all groups stand.
 pub(super) async fn progress(reads: &SqlitePool) -> Result<Vec<Progress>, StoreError> {
     let rows = sqlx::query(
-        "SELECT g.group_name, g.partition, g.committed, g.stopped, g.paused, g.resumes, p.next_offset AS head
+        "SELECT g.group_name, g.partition, g.committed, g.epoch, g.stopped, g.failed_by, g.paused, g.resumes, p.next_offset AS head
          FROM group_partitions g JOIN stream_partitions p ON p.id = g.partition_id ORDER BY g.group_name, g.partition",
     )
     .fetch_all(reads)
@@ -317,7 +319,9 @@ fn standing(row: &SqliteRow) -> Result<Progress, sqlx::Error> {
         partition: sql::number(row, "partition")?,
         committed: sql::offset(row, "committed")?,
         head: sql::offset(row, "head")?,
+        epoch: sql::epoch(row)?,
         stopped: row.try_get("stopped")?,
+        failed_by: row.try_get("failed_by")?,
         control: sql::control(row)?,
     })
 }

@@ -63,8 +63,13 @@ impl HostLock {
     }
 }
 
+/// Beside the file itself, however its path is written: two names of one database must meet at one lock.
 fn path_for(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
+    let itself = database.canonicalize().or_else(|_| {
+        let parent = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        parent.canonicalize().map(|parent| parent.join(database.file_name().unwrap_or_default()))
+    });
+    let mut path = itself.unwrap_or_else(|_| database.into()).into_os_string();
     path.push(".lock");
     path.into()
 }

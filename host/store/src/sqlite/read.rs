@@ -68,7 +68,7 @@ pub(super) async fn events(
         let rows = sqlx::query(
             r#"SELECT "offset", time, id, key, kind, headers, payload FROM events
                WHERE partition_id = ?1 AND "offset" >= ?2 ORDER BY "offset"
-               LIMIT (SELECT max(1, min(?3, ?4 / max(1, payload_bytes_largest))) FROM stream_partitions WHERE id = ?1)"#,
+               LIMIT (SELECT max(1, min(?3, ?4 / max(1, event_bytes_largest))) FROM stream_partitions WHERE id = ?1)"#,
         )
         .bind(partition_id)
         .bind(sql::int(next.0))
@@ -83,7 +83,7 @@ pub(super) async fn events(
         events.reserve(rows.len());
         for row in rows {
             let event = event(&row).map_err(failed)?;
-            bytes += event.payload.len() as u64;
+            bytes += event.bytes() as u64;
             // A gap can only open between two pieces: what it held was removed meanwhile, and the caller asks again.
             let follows = events.is_empty() || event.offset == next;
             if !follows || (bytes > limit.bytes && !events.is_empty()) {

@@ -90,7 +90,7 @@ pub(super) struct LogPartition {
 pub(super) struct Counter {
     /// The offset the next event gets.
     pub(super) next: u64,
-    /// The largest payload ever appended, in bytes.
+    /// The largest event ever appended, in bytes.
     pub(super) largest: u64,
 }
 
@@ -135,7 +135,7 @@ impl Transaction<'_> {
     /// Writes the counters that were moved: before the commit, and before any statement that reads them.
     pub(super) async fn write_counters(&mut self) -> Result<(), sqlx::Error> {
         while let Some((id, counter)) = self.log.moved.pop_first() {
-            sqlx::query("UPDATE stream_partitions SET next_offset = ?, payload_bytes_largest = ? WHERE id = ?")
+            sqlx::query("UPDATE stream_partitions SET next_offset = ?, event_bytes_largest = ? WHERE id = ?")
                 .bind(sql::int(counter.next))
                 .bind(sql::int(counter.largest))
                 .bind(id)
@@ -148,7 +148,7 @@ impl Transaction<'_> {
 
 async fn load(connection: &mut SqliteConnection, name: &str) -> Result<Option<LogStream>, sqlx::Error> {
     let rows: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
-        "SELECT s.payload_bytes_max, p.id, p.next_offset, p.payload_bytes_largest
+        "SELECT s.payload_bytes_max, p.id, p.next_offset, p.event_bytes_largest
          FROM streams s JOIN stream_partitions p ON p.stream = s.name WHERE s.name = ? ORDER BY p.partition",
     )
     .bind(name)

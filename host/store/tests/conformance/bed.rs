@@ -119,10 +119,22 @@ pub(crate) fn key_for(partition: u32, partitions: u32) -> String {
     keys.find(|key| partition_of(key, partitions) == partition).unwrap()
 }
 
+/// Each commit is a later one than all before it.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 /// A commit that moves the position and nothing else.
 pub(crate) fn moves(lease: &Lease, from: u64, to: u64) -> Commit {
     let (from, to) = (Offset(from), Offset(to));
-    Commit { lease: lease.clone(), from, to, position: to, mark: Mark::Clear, effects: Effects::default() }
+    Commit {
+        lease: lease.clone(),
+        sequence: NEXT.fetch_add(1, Ordering::Relaxed),
+        from,
+        to,
+        position: to,
+        mark: Mark::Clear,
+        failed_by: None,
+        effects: Effects::default(),
+    }
 }
 
 pub(crate) fn emits(stream: &str, ids: &[&str]) -> Effects {

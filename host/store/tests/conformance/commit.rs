@@ -86,10 +86,31 @@ pub(crate) async fn a_repeated_commit_stores_nothing_twice(bed: Bed) {
     let mut lost = first.clone();
     lost.effects.extend(writes("total", Some("12")));
     assert_eq!(bed.commit(lost.clone()).await, CommitOutcome::Committed);
-    assert_eq!(bed.commit(lost).await, CommitOutcome::Committed);
+    // Other effects than before, to see whether anything is stored at all.
+    let changed = Commit { effects: emits("invoices", &["i2"]), ..lost };
+    assert_eq!(bed.commit(changed).await, CommitOutcome::Committed);
     assert_eq!(bed.ids("invoices", 0).await, ["i1"]);
     assert_eq!(bed.state("billing", 0, "total").await.as_deref(), Some(&b"12"[..]));
     assert_eq!(bed.place("billing", 0).await.committed, Offset(2));
+}
+
+pub(crate) async fn a_copy_that_arrives_after_a_later_commit_is_fenced(bed: Bed) {
+    bed.orders(5).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    let mark = |attempts| Mark::Retry { attempts, next: Timestamp(9), reason: String::new() };
+    let early = Commit { mark: mark(1), ..moves(&lease, 0, 0) };
+    bed.commit(early.clone()).await;
+    bed.commit(Commit { mark: mark(2), ..moves(&lease, 0, 0) }).await;
+    assert_eq!(bed.commit(early).await, CommitOutcome::Fenced, "the position alone does not tell that it is late");
+    assert_eq!(bed.place("billing", 0).await.mark, mark(2));
+}
+
+pub(crate) async fn the_version_that_failed_is_told_to_the_next_owner(bed: Bed) {
+    bed.orders(5).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    let (mark, failed_by) = (Mark::Stop { attempts: 1, reason: String::new() }, Some("sha256:1".to_owned()));
+    bed.commit(Commit { mark, failed_by: failed_by.clone(), ..moves(&lease, 0, 0) }).await;
+    assert_eq!(bed.store.acquire("billing", 0, "other").await.unwrap().failed_by, failed_by);
 }
 
 pub(crate) async fn a_repeated_commit_that_moves_nothing_is_taken_again(bed: Bed) {
