@@ -275,6 +275,64 @@ fn a_stopped_partition_starts_again_with_a_new_module() {
 }
 
 #[test]
+fn a_module_that_was_replaced_while_the_daemon_was_down_starts_a_stopped_partition() {
+    let stage = Stage::with_group(1, "on_failure = { strategy = \"stop\", exit = true }\n");
+    stage.append("in", &[failing("bad", "permanent"), count_event("later", "k")]);
+    assert_eq!(stage.start(&["run"]).wait(), 3);
+    assert_eq!(stage.start(&["run"]).wait(), 3, "the same module again is no reason to try again");
+    stage.replace("misbehave.wasm", guest("noop"));
+    assert_eq!(stage.start(&["run", "--until-idle"]).wait(), 0);
+    assert_eq!(stage.lag("work"), 0);
+}
+
+#[test]
+fn a_module_that_was_only_touched_does_not_start_a_stopped_partition() {
+    let stage = Stage::with_group(1, "on_failure = { strategy = \"stop\" }\n");
+    stage.append("in", &[failing("bad", "permanent")]);
+    let daemon = stage.daemon();
+    stage.await_state("work", "stopped");
+    stage.replace("misbehave.wasm", guest("misbehave"));
+    // What follows the look at the file: a module that is another one.
+    stage.write("other.wasm", guest("noop"));
+    stage.replace("workers.toml", format!("{}\n[handlers.other]\nmodule = \"other.wasm\"\n", stage.config()));
+    wait_for("the new handler", || {
+        daemon.logged("module loaded").iter().any(|line| line["handler"] == "other").then_some(())
+    });
+    assert_eq!(stage.partition("work")["state"], "stopped");
+    assert_eq!(daemon.logged("event failed").len(), 1);
+    daemon.stop();
+}
+
+#[test]
+fn a_configuration_that_is_half_written_is_waited_for() {
+    let stage = Stage::with_group(1, "");
+    let daemon = stage.daemon();
+    let whole = format!("[streams.wide]\npartitions = 3\n{}", stage.config());
+    stage.write("workers.toml", "[streams.wide]\n");
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    stage.write("workers.toml", whole);
+    daemon.await_log("configuration changed");
+    let streams = stage.pelton(&["streams", "--json"]).json();
+    let wide = streams.as_array().unwrap().iter().find(|stream| stream["stream"] == "wide").unwrap();
+    assert_eq!(wide["partitions"].as_array().unwrap().len(), 3, "the half file would have created 8, for ever");
+    assert_eq!(daemon.logged("group leaves this host"), [] as [Value; 0]);
+    daemon.stop();
+}
+
+#[test]
+fn a_second_name_of_a_database_meets_the_first_ones_lock() {
+    let stage = Stage::with_group(1, "");
+    let daemon = stage.daemon();
+    std::os::unix::fs::symlink(stage.path("pelton.db"), stage.path("alias.db")).unwrap();
+    let config = format!("[store]\nurl = \"sqlite://alias.db\"\n{}", stage.config());
+    stage.write("alias.toml", config);
+    let mut second = stage.start(&["run", "-c", "alias.toml"]);
+    assert_eq!(second.wait(), 1);
+    assert!(second.log().contains("in use by another pelton daemon"), "{}", second.log());
+    daemon.stop();
+}
+
+#[test]
 fn a_paused_group_hands_out_nothing_until_it_is_resumed() {
     let other = "[streams.aside]\npartitions = 1\n[groups.other]\nstream = \"aside\"\nhandler = \"h\"\n";
     let stage = Stage::with_group(1, other);

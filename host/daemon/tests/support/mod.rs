@@ -140,6 +140,11 @@ impl Stage {
         self.folder.path().join(name)
     }
 
+    /// `workers.toml` as it is.
+    pub(crate) fn config(&self) -> String {
+        fs::read_to_string(self.path("workers.toml")).unwrap()
+    }
+
     /// The path as messages show it.
     pub(crate) fn shown(&self, name: &str) -> String {
         self.path(name).display().to_string()
