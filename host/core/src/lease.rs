@@ -102,6 +102,15 @@ pub struct Commit {
     pub effects: Effects,
 }
 
+impl Commit {
+    /// A commit that moves the position and nothing else.
+    #[must_use]
+    pub fn moving(lease: Lease, sequence: u64, from: Offset, to: Offset) -> Self {
+        let (mark, effects) = (Mark::Clear, Effects::default());
+        Self { lease, sequence, from, to, position: to, mark, failed_by: None, effects }
+    }
+}
+
 /// What became of a commit that the store answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {

@@ -20,8 +20,7 @@ use pelton::{
     time::Clock,
 };
 use pelton_core::{
-    Commit, CommitOutcome, Effects, Event, FailurePolicy, Invocation, Lease, Mark, NewEvent, Offset, Outcome,
-    PumpSettings, Timestamp,
+    Commit, CommitOutcome, Effects, Event, FailurePolicy, Invocation, Lease, NewEvent, Outcome, PumpSettings, Timestamp,
 };
 use pelton_sandbox::{EmitGrant, Grants, Interrupt, Limits, Place, Sandbox, SandboxOptions, StateReader};
 use pelton_store::{GroupSpec, ReadLimit, Start, Store, StoreOptions, StreamSpec};
@@ -195,12 +194,10 @@ async fn raw_loop(store: Arc<dyn Store>, place: Place) {
         let events = store.read(&stream, partition, from, ReadLimit { events: BATCH, bytes: 8 << 20 }).await.unwrap();
         let to = events.last().map_or(from, |event| event.offset.next());
         std::hint::black_box(&events);
-        let (lease, position) = (lease.clone(), to);
         sequence += 1;
-        let (mark, effects) = (Mark::Clear, Effects::default());
-        let commit = Commit { lease, sequence, from, to, position, mark, failed_by: None, effects };
+        let commit = Commit::moving(lease.clone(), sequence, from, to);
         assert_eq!(store.commit(Arc::new(commit)).await.unwrap(), CommitOutcome::Committed);
-        from = Offset(to.0);
+        from = to;
     }
 }
 

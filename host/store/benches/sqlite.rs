@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use pelton_core::{Commit, Effects, Emit, Lease, Mark, NewEvent, Offset};
+use pelton_core::{Commit, Effects, Emit, Lease, NewEvent, Offset};
 use pelton_store::{Durability, GroupSpec, ReadLimit, Start, Store, StoreOptions, StreamSpec, open};
 
 const PARTITIONS: u32 = 8;
@@ -128,17 +128,7 @@ async fn commits(store: &Arc<dyn Store>) {
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 fn moves(lease: &Lease, from: u64, to: u64) -> Commit {
-    let (from, to) = (Offset(from), Offset(to));
-    Commit {
-        lease: lease.clone(),
-        sequence: NEXT.fetch_add(1, Ordering::Relaxed),
-        from,
-        to,
-        position: to,
-        mark: Mark::Clear,
-        failed_by: None,
-        effects: Effects::default(),
-    }
+    Commit::moving(lease.clone(), NEXT.fetch_add(1, Ordering::Relaxed), Offset(from), Offset(to))
 }
 
 fn event(n: u64) -> NewEvent {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use pelton_core::{Commit, CommitOutcome, Effects, Lease, Mark, NewEvent, Offset};
+use pelton_core::{Commit, CommitOutcome, Effects, Lease, NewEvent, Offset};
 use pelton_store::{Durability, GroupSpec, ReadLimit, Start, Store, StoreError, StoreOptions, StreamSpec, open};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -63,17 +63,7 @@ async fn acquire(store: &dyn Store) -> Lease {
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 fn moves(lease: &Lease, from: u64, to: u64) -> Commit {
-    let (from, to) = (Offset(from), Offset(to));
-    Commit {
-        lease: lease.clone(),
-        sequence: NEXT.fetch_add(1, Ordering::Relaxed),
-        from,
-        to,
-        position: to,
-        mark: Mark::Clear,
-        failed_by: None,
-        effects: Effects::default(),
-    }
+    Commit::moving(lease.clone(), NEXT.fetch_add(1, Ordering::Relaxed), Offset(from), Offset(to))
 }
 
 async fn raw(folder: &TempDir) -> SqliteConnection {

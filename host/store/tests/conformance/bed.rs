@@ -8,9 +8,7 @@ use std::{
     },
 };
 
-use pelton_core::{
-    Commit, CommitOutcome, Effects, Emit, Event, Lease, Mark, NewEvent, Offset, Timestamp, partition_of,
-};
+use pelton_core::{Commit, CommitOutcome, Effects, Emit, Event, Lease, NewEvent, Offset, Timestamp, partition_of};
 use pelton_store::{
     Appended, GroupPartition, GroupSpec, MemoryStore, ReadLimit, Start, Store, StoreOptions, StreamSpec, open,
 };
@@ -124,17 +122,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A commit that moves the position and nothing else.
 pub(crate) fn moves(lease: &Lease, from: u64, to: u64) -> Commit {
-    let (from, to) = (Offset(from), Offset(to));
-    Commit {
-        lease: lease.clone(),
-        sequence: NEXT.fetch_add(1, Ordering::Relaxed),
-        from,
-        to,
-        position: to,
-        mark: Mark::Clear,
-        failed_by: None,
-        effects: Effects::default(),
-    }
+    Commit::moving(lease.clone(), NEXT.fetch_add(1, Ordering::Relaxed), Offset(from), Offset(to))
 }
 
 pub(crate) fn emits(stream: &str, ids: &[&str]) -> Effects {
