@@ -347,7 +347,7 @@ fn an_id_that_is_there_already_is_a_duplicate() {
     let stage = Stage::new(STREAMS);
     let append = |lines: &str| stage.feed(&["append", "in", "--id", "/id", "--key", "k"], lines).ok().stdout;
     assert_eq!(append("{\"id\":1}\n{\"id\":2}\n"), "appended 2 events to in\n");
-    assert_eq!(append("{\"id\":2}\n{\"id\":3}\n"), "appended 1 events to in; 1 were there already\n");
+    assert_eq!(append("{\"id\":2}\n{\"id\":3}\n"), "appended 1 event to in; 1 were there already\n");
     let answers = stage.feed(&["append", "in", "--json", "--id", "/id", "--key", "k"], "{\"id\":1}\n").ok().lines();
     assert_eq!((&answers[0]["duplicate"], &answers[0]["offset"]), (&json!(true), &json!(0)));
     assert_eq!(stage.tail("in").len(), 3);

@@ -47,7 +47,8 @@ pub async fn append(common: &Common, args: &AppendArgs) -> anyhow::Result<()> {
         bar.set_message(format!("{appended} events"));
     };
     bar.finish_and_clear();
-    let sum = format!("appended {appended} events to {}", args.stream);
+    let events = if appended == 1 { "event" } else { "events" };
+    let sum = format!("appended {appended} {events} to {}", args.stream);
     let sum = if duplicates > 0 { format!("{sum}; {duplicates} were there already") } else { sum };
     if !common.json && (done.is_ok() || appended + duplicates > 0) {
         output::line(&sum)?;

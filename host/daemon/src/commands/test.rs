@@ -18,15 +18,17 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{Common, TestArgs},
-    config::{Config, HandlerConfig},
+    config::Config,
     event_json::{headers, json as payload_json},
     lines::{Fields, Lines},
+    modules::grants_of,
     output,
 };
 
 /// The group and stream that a handler sees here.
 const NAME: &str = "test";
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
+const REUSE_CALLS: u64 = 10_000;
 /// Fields of a line that differ from run to run: they are printed, and not compared.
 const NOT_COMPARED: [&str; 2] = ["micros", "logs"];
 
@@ -146,20 +148,19 @@ impl Bench {
 
 /// What the configuration grants the handler of this module, if there is one; else every stream and the usual limits.
 fn grants(common: &Common, module: &Path) -> anyhow::Result<Grants> {
-    let emit = EmitGrant::Any { payload_bytes_max: PAYLOAD_BYTES_MAX };
     let module = std::path::absolute(module)?;
     let config = if common.config.exists() { Some(Config::load(&common.config)?) } else { None };
-    let declared =
-        config.as_ref().and_then(|config| config.handlers.iter().find(|(_, handler)| handler.module == module));
-    Ok(match declared {
-        Some((name, HandlerConfig { config, limits, reuse_calls, .. })) => {
-            let (config, limits) = (config.clone(), *limits);
-            Grants { handler: Arc::from(&**name), emit, config, limits, reuse_calls: *reuse_calls }
-        }
-        None => {
-            Grants { handler: NAME.into(), emit, config: Vec::new(), limits: Limits::default(), reuse_calls: 10_000 }
-        }
-    })
+    let declared = config.as_ref().and_then(|config| {
+        let (name, handler) = config.handlers.iter().find(|(_, handler)| handler.module == module)?;
+        Some(grants_of(name, handler, &config.streams))
+    });
+    Ok(declared.unwrap_or_else(|| Grants {
+        handler: NAME.into(),
+        emit: EmitGrant::Any { payload_bytes_max: PAYLOAD_BYTES_MAX },
+        config: Vec::new(),
+        limits: Limits::default(),
+        reuse_calls: REUSE_CALLS,
+    }))
 }
 
 fn emitted(emit: &Emit) -> Value {

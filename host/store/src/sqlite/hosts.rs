@@ -17,8 +17,9 @@ impl Write for ClearDead {
     const DOING: &'static str = "clearing dead hosts";
 
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
-        // Members go with their hosts.
+        // Members go with their hosts. What dead hosts reported of their handlers was for those who asked until now.
         sqlx::query("DELETE FROM hosts").execute(&mut *transaction.connection).await?;
+        sqlx::query("DELETE FROM handlers").execute(&mut *transaction.connection).await?;
         sqlx::query("UPDATE group_partitions SET owner = NULL, position = committed WHERE owner IS NOT NULL")
             .execute(&mut *transaction.connection)
             .await?;
