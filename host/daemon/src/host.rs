@@ -74,15 +74,11 @@ pub async fn run(
     options: RunOptions,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<Ended> {
-    tokio::pin!(stop);
     let mut host = Host::start(path, config, options).await?;
+    // Whatever it does, compiling a module or waiting for the store, it stops at once when it is asked to.
     let ended = select! {
-        () = &mut stop => Ok(Ended::Cleanly),
-        ready = host.await_first_modules() => ready.map(|()| Ended::Cleanly),
-    };
-    let ended = match ended {
-        Ok(_) if host.is_ready => Ok(host.work(stop).await),
-        ended => ended,
+        () = stop => Ok(Ended::Cleanly),
+        ended = host.live() => ended,
     };
     host.shut_down().await;
     ended
@@ -93,8 +89,6 @@ struct Host {
     config: Config,
     config_stamp: Option<Stamp>,
     options: RunOptions,
-    /// Every handler was loaded or refused once.
-    is_ready: bool,
     surroundings: Surroundings,
     handlers: BTreeMap<String, HandlerSlot>,
     groups: BTreeMap<String, RunningGroup>,
@@ -143,7 +137,6 @@ impl Host {
             path: path.into(),
             config_stamp: Stamp::of(path).await,
             options,
-            is_ready: false,
             surroundings: Surroundings { store, clock, host: id, chance: Arc::new(rand::random::<f64>) },
             handlers: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -172,29 +165,27 @@ impl Host {
             bail!("no handler can be loaded:\n  {}", refused.join("\n  "));
         }
         let names: Vec<_> = self.groups.keys().map(String::as_str).collect();
-        self.is_ready = true;
         info!(host = %self.surroundings.host, store = %self.config.store.url, groups = names.join(", "), "pelton is running");
         Ok(())
     }
 
-    async fn work(&mut self, stop: impl Future<Output = ()>) -> Ended {
+    async fn live(&mut self) -> anyhow::Result<Ended> {
+        self.await_first_modules().await?;
         let mut look = interval(LOOK_INTERVAL);
         let mut report = interval(REPORT_INTERVAL);
-        tokio::pin!(stop);
         loop {
             select! {
-                () = &mut stop => return Ended::Cleanly,
                 Some(loaded) = self.loaded.recv() => self.take_module(loaded),
                 Ok(()) = self.progress.changed() => {
                     if let Some(ended) = self.take_progress() {
-                        return ended;
+                        return Ok(ended);
                     }
                 }
                 Some(()) = self.files.changed.recv() => self.look_at_files().await,
                 _ = look.tick() => {
                     self.look_at_files().await;
                     if let Some(ended) = self.take_progress() {
-                        return ended;
+                        return Ok(ended);
                     }
                 }
                 _ = report.tick() => self.report().await,
