@@ -62,12 +62,6 @@ impl Journal {
         Some(value.as_deref())
     }
 
-    /// Events emitted so far, kept or pending.
-    #[must_use]
-    pub fn emitted(&self) -> usize {
-        self.kept.emits.len() + self.pending.emits.len()
-    }
-
     /// The event in hand was handled: its effects stay.
     pub fn keep(&mut self) {
         self.kept.extend(mem::take(&mut self.pending));

@@ -345,12 +345,6 @@ impl Pump {
         self.committed
     }
 
-    /// The term under which the partition is held.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
     // --- What to do ---------------------------------------------------------------------------------------------
 
     fn acquire(&mut self) -> Option<Action> {
