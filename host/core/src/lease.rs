@@ -80,6 +80,15 @@ pub struct Claim {
     pub control: Control,
 }
 
+/// What became of an attempt to acquire a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// It is ours.
+    Claimed(Claim),
+    /// Not now: it is meant for somebody else, or its owner has not let go of it yet, or our registration is over.
+    NotYet,
+}
+
 /// One write of a partition's owner: the position, all that commits with it, and what follows for the next event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {

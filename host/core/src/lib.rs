@@ -1,25 +1,33 @@
 //! The rules of Pelton, with no I/O, no clock, no chance and no async runtime: events and offsets, the effects of a
-//! handler, the verdict on a failure, and the state machine that drives one partition of one group.
+//! handler, the verdict on a failure, and the state machine that drives one partition of one group,
+//! who works for a group, and who gets which partition.
 //!
 //! Time and chance are passed in, so that a seed replays a run to the letter. `clippy.toml` beside this crate bans the
 //! calls that would break that.
 
+mod assignment;
 mod effects;
 mod event;
 mod failure;
 mod lease;
+mod membership;
 mod names;
 mod outcome;
 mod partition;
 mod pump;
 mod time;
 
+pub use assignment::{Candidate, Seat, assign};
 pub use effects::{Effects, Emit, Journal};
 pub use event::{Event, EventFault, HEADERS_BYTES_MAX, NAME_BYTES_MAX, NewEvent};
 pub use failure::{Backoff, FailurePolicy, RETRY_AFTER_MS_MAX, Then, Verdict, verdict};
-pub use lease::{Claim, Commit, CommitOutcome, Control, Lease, Mark};
+pub use lease::{Acquired, Claim, Commit, CommitOutcome, Control, Lease, Mark};
+pub use membership::{
+    Decision, Expelled, GroupSeen, HostSeen, LOCK_GRACE_MS, LockSeen, MemberSeen, Membership, Observer,
+    SESSION_TIMEOUT_MS_DEFAULT, SeatSeen, Session, Survey,
+};
 pub use names::{NameFault, check_name};
 pub use outcome::{Invocation, Outcome};
 pub use partition::partition_of;
-pub use pump::{Action, End, Input, Phase, Pump, PumpSettings, Request};
+pub use pump::{Action, End, Holder, Input, Phase, Pump, PumpSettings, Request};
 pub use time::{Epoch, Offset, Timestamp};

@@ -24,6 +24,8 @@ use crate::{
 const STORE_WAIT_MS_MIN: u64 = 20;
 /// The longest wait between two tries at the store.
 const STORE_WAIT_MS_MAX: u64 = 2_000;
+/// The wait before a partition that could not be acquired is asked for again, should nobody say that it is free now.
+const ACQUIRE_WAIT_MS: u64 = 500;
 /// A reason is kept in a row that is rewritten often, and shown in a table: this much of it, in bytes.
 const REASON_BYTES_MAX: usize = 4096;
 
@@ -41,7 +43,7 @@ pub struct PumpSettings {
 /// What the driver is to do next. It answers each with an [`Input`], some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Take the partition: answered by `Acquired` or `StoreFailed`.
+    /// Take the partition: answered by `Acquired`, `NotAcquired` or `StoreFailed`.
     Acquire,
     /// Read up to `events` events from `from` on: answered by `Fetched` or `StoreFailed`.
     Fetch {
@@ -103,6 +105,8 @@ pub enum Request {
 pub enum Input {
     /// The partition is ours.
     Acquired(Claim),
+    /// It is not, yet: its owner has not let go of it, or it is meant for somebody else.
+    NotAcquired,
     /// So many events from the asked offset on were read, and the next one to read is `next`. None: the head is there.
     Fetched {
         /// How many.
@@ -146,6 +150,8 @@ pub enum Input {
         control: Control,
         /// Its term. A later one than ours says that somebody else acquired it.
         epoch: Epoch,
+        /// Who holds it in that term. In our term anybody but us says that it was taken from us.
+        holder: Holder,
     },
     /// A new version of the handler takes over from the next batch on.
     HandlerChanged,
@@ -153,6 +159,18 @@ pub enum Input {
     Settings(PumpSettings),
     /// Finish what is under way, commit, release, end.
     Drain,
+}
+
+/// Who holds a partition, as a hint tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Holder {
+    /// Nobody: it was released, or taken away.
+    Nobody,
+    /// This host.
+    Us,
+    /// Another one; or nothing is known yet.
+    #[default]
+    Other,
 }
 
 /// Where a partition stands, for people.
@@ -187,7 +205,8 @@ pub struct Pump {
     settings: PumpSettings,
     phase: Phase,
     epoch: Epoch,
-    epoch_told: Epoch,
+    /// The latest term that was told of, and whether we hold the partition in it. Within a term it is lost only once.
+    told: (Epoch, bool),
     control: Control,
     draining: bool,
 
@@ -202,6 +221,8 @@ pub struct Pump {
     uncommitted_batches: u32,
 
     acquiring: bool,
+    /// Somebody said that the partition is free, after it was asked for or while a wait is under way.
+    free_told: bool,
     fetching: bool,
     /// Events in the call that is under way; 0 if there is none.
     call_events: u32,
@@ -232,7 +253,7 @@ impl Pump {
             settings,
             phase: Phase::Acquiring,
             epoch: Epoch::default(),
-            epoch_told: Epoch::default(),
+            told: (Epoch::default(), true),
             control: Control::default(),
             draining: false,
             committed: Offset::default(),
@@ -243,6 +264,7 @@ impl Pump {
             uncommitted_events: 0,
             uncommitted_batches: 0,
             acquiring: false,
+            free_told: false,
             fetching: false,
             call_events: 0,
             commit: None,
@@ -299,6 +321,7 @@ impl Pump {
         }
         match input {
             Input::Acquired(claim) => self.acquired(now, claim),
+            Input::NotAcquired => self.not_acquired(now),
             Input::Fetched { events, next } => self.fetched(now, events, next),
             Input::Invoked { handled, next, outcome, located, chance } => {
                 self.invoked(now, handled, next, &outcome, located, chance);
@@ -308,11 +331,10 @@ impl Pump {
             Input::Refused { reason, chance } => self.refused(now, &reason, chance),
             Input::StoreFailed(request) => self.store_failed(now, request),
             Input::Released => self.finish(End::Drained),
-            Input::Told { head, control, epoch } => {
+            Input::Told { head, control, epoch, holder } => {
                 self.head = self.head.max(head);
                 self.controlled(control);
-                self.epoch_told = self.epoch_told.max(epoch);
-                self.look_at_epoch();
+                self.told_of(epoch, holder);
             }
             Input::HandlerChanged => self.try_again(),
             Input::Settings(settings) => {
@@ -359,7 +381,7 @@ impl Pump {
         if self.store_not_before.is_some() {
             return None;
         }
-        self.acquiring = true;
+        (self.acquiring, self.free_told) = (true, false);
         Some(Action::Acquire)
     }
 
@@ -443,12 +465,40 @@ impl Pump {
             Mark::Retry { next, .. } => Phase::Retrying(next.min(now.plus_ms(self.longest_wait_ms()))),
             Mark::Stop { .. } => Phase::Stopped,
         };
-        self.look_at_epoch();
+        self.look_at_term();
+    }
+
+    /// Whoever holds it is asked to let go. A hint says when it has; the wait is for hints that get lost.
+    fn not_acquired(&mut self, now: Timestamp) {
+        self.acquiring = false;
+        self.store_answered();
+        if !std::mem::take(&mut self.free_told) {
+            self.store_not_before = Some(now.plus_ms(ACQUIRE_WAIT_MS));
+        }
+    }
+
+    fn told_of(&mut self, epoch: Epoch, holder: Holder) {
+        let ours = holder == Holder::Us;
+        self.told = match self.told {
+            (known, held) if known == epoch => (known, held && ours),
+            (known, held) if known > epoch => (known, held),
+            _ => (epoch, ours),
+        };
+        if self.phase == Phase::Acquiring && holder == Holder::Nobody {
+            self.free_told = self.acquiring;
+            if !self.acquiring && self.store_failures == 0 {
+                self.store_not_before = None;
+            }
+        }
+        self.look_at_term();
     }
 
     /// A partition that waits writes nothing, and would never be told by a fence that it is somebody else's.
-    fn look_at_epoch(&mut self) {
-        if self.phase != Phase::Acquiring && self.epoch_told > self.epoch {
+    fn look_at_term(&mut self) {
+        let (epoch, ours) = self.told;
+        let taken = epoch > self.epoch || (epoch == self.epoch && !ours);
+        // While it is being given back, nobody holding it is what we asked for.
+        if self.phase != Phase::Acquiring && taken && !self.releasing {
             self.finish(End::Fenced);
         }
     }

@@ -1,11 +1,12 @@
-//! How fast a group drains a stream on SQLite: a raw loop of fetch and commit, the pump with a native function in the
-//! handler's place, and the pump with a no-op Rust handler in WebAssembly, in both worlds.
+//! How fast a group drains a stream: a raw loop of fetch, durable fenced commit and prefetch, the pump with a native
+//! function in the handler's place, and the pump with a no-op Rust handler in WebAssembly, in both worlds.
 //!
-//! `cargo bench -p pelton --bench drain [-- EVENTS [ROUNDS]]`. All run in one process on one database, in turn, each
+//! `cargo bench -p pelton --bench drain [-- EVENTS [ROUNDS [BATCH]]]`, on SQLite, or on PostgreSQL where
+//! `PELTON_TEST_POSTGRES` says (`scripts/with-postgres` sets it). All run in one process on one database, in turn, each
 //! round with groups of its own over the same events, and the positions in the database say when a drain is over. Every
 //! second raw loop is an A/A control: its ratio to the first says how far the others can be trusted. Quote the ratios.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::{
     path::Path,
@@ -20,14 +21,15 @@ use pelton::{
     time::Clock,
 };
 use pelton_core::{
-    Commit, CommitOutcome, Effects, Event, FailurePolicy, Invocation, Lease, NewEvent, Outcome, PumpSettings, Timestamp,
+    Acquired, Commit, CommitOutcome, Decision, Effects, Event, FailurePolicy, Invocation, Lease, Membership, NewEvent,
+    Outcome, PumpSettings, Session, Timestamp,
 };
 use pelton_sandbox::{EmitGrant, Grants, Interrupt, Limits, Place, Sandbox, SandboxOptions, StateReader};
-use pelton_store::{GroupSpec, ReadLimit, Start, Store, StoreOptions, StreamSpec};
+use pelton_store::{GroupSpec, ReadLimit, Registration, Start, Store, StoreOptions, StreamSpec};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 const PARTITIONS: u32 = 8;
-const BATCH: u32 = 100;
+const BATCH: u32 = 500;
 const EVENTS: u64 = 1_000_000;
 const ROUNDS: usize = 5;
 const STREAM: &str = "events";
@@ -68,13 +70,18 @@ fn main() {
     let numbers: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let events = numbers.first().copied().unwrap_or(EVENTS);
     let rounds = numbers.get(1).map_or(ROUNDS, |rounds| *rounds as usize);
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(bench(events, rounds));
+    let batch = numbers.get(2).map_or(BATCH, |batch| *batch as u32);
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(bench(events, rounds, batch));
 }
 
-async fn bench(events: u64, rounds: usize) {
+async fn bench(events: u64, rounds: usize, batch: u32) {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}/bench.db", folder.path().display());
-    let store = pelton_store::open(&url, &StoreOptions { host: true, ..StoreOptions::default() }).await.unwrap();
+    let sqlite = format!("sqlite://{}/bench.db", folder.path().display());
+    let url = std::env::var("PELTON_TEST_POSTGRES").unwrap_or(sqlite);
+    let schema = format!("bench_drain_{}", std::process::id());
+    let options = StoreOptions { host: true, schema, ..StoreOptions::default() };
+    let store = pelton_store::open(&url, &options).await.unwrap();
+    println!("{}", url.split_once(':').map_or("", |(engine, _)| engine));
     fill(&*store, events).await;
 
     let sandbox = Sandbox::new(SandboxOptions::default()).unwrap();
@@ -88,14 +95,14 @@ async fn bench(events: u64, rounds: usize) {
     let mut seconds = vec![Vec::new(); contestants.len()];
     for round in 0..rounds {
         for (index, (name, contestant)) in contestants.iter().enumerate() {
-            let took = drain(&store, &format!("g-{round}-{index}"), contestant).await;
+            let took = drain(&store, &format!("g-{round}-{index}"), contestant, batch).await;
             println!("round {round}  {name:20} {:>8.0} events/s", events as f64 / took.as_secs_f64());
             seconds[index].push(took.as_secs_f64());
         }
     }
 
     println!(
-        "\n{events} events of 100 bytes with two headers, {PARTITIONS} partitions, batches of {BATCH}, medians of {rounds} rounds"
+        "\n{events} events of 100 bytes with two headers, {PARTITIONS} partitions, batches of {batch}, medians of {rounds} rounds"
     );
     println!("{:20} {:>10} {:>10} {:>12}", "", "events/s", "to raw", "to native");
     let ratio =
@@ -135,12 +142,13 @@ async fn wasm(sandbox: &Sandbox, name: &str) -> Arc<dyn Version> {
 }
 
 /// The time from the first acquisition until the database says that every event is passed.
-async fn drain(store: &Arc<dyn Store>, group: &str, contestant: &Contestant) -> Duration {
+async fn drain(store: &Arc<dyn Store>, group: &str, contestant: &Contestant, batch: u32) -> Duration {
     let spec = GroupSpec { name: group.into(), stream: STREAM.into(), handler: "noop".into(), start: Start::Earliest };
     store.declare_group(&spec).await.unwrap();
+    let session = sole_member(&**store, group).await;
     let (drain, _) = watch::channel(false);
     let settings = watch::Sender::new(PumpSettings {
-        batch_events_max: BATCH,
+        batch_events_max: batch,
         commit_ahead: 1,
         on_failure: FailurePolicy::default(),
     });
@@ -150,12 +158,12 @@ async fn drain(store: &Arc<dyn Store>, group: &str, contestant: &Contestant) -> 
     for partition in 0..PARTITIONS {
         let place = Place { group: group.into(), stream: STREAM.into(), partition };
         match contestant {
-            Contestant::Raw => drop(tasks.spawn(raw_loop(Arc::clone(store), place))),
+            Contestant::Raw => drop(tasks.spawn(raw_loop(Arc::clone(store), place, session.clone(), batch))),
             Contestant::Pump(version) => {
                 let context = PumpContext {
                     store: Arc::clone(store),
                     clock: Clock::starting_at(Timestamp(0)),
-                    host: "bench".into(),
+                    session: session.clone(),
                     place,
                     settings: settings.subscribe(),
                     version: watch::Sender::new(Arc::clone(version)).subscribe(),
@@ -183,21 +191,38 @@ async fn drain(store: &Arc<dyn Store>, group: &str, contestant: &Contestant) -> 
     took
 }
 
-/// What any consumer has to do: fetch a batch, commit its end, durably, fenced.
-async fn raw_loop(store: Arc<dyn Store>, place: Place) {
+/// A host to which every partition of a group is given.
+async fn sole_member(store: &dyn Store, group: &str) -> Session {
+    let membership = Membership { group: group.into(), session_timeout_ms: 3_600_000, partitions_max: 0 };
+    let registration = Registration { host: "bench".into(), memberships: vec![membership], ..Registration::default() };
+    let session = store.register(&registration).await.unwrap();
+    let survey = store.survey().await.unwrap();
+    let seen = survey.groups.iter().find(|seen| seen.group == group).unwrap();
+    let targets = vec![Some(session.host.clone()); seen.seats.len()];
+    let homes = vec![None; seen.seats.len()];
+    let assign = Decision::Assign { group: group.into(), generation: seen.generation, targets, homes };
+    assert!(store.decide(&assign).await.unwrap());
+    session
+}
+
+/// What any consumer has to do: fetch a batch, and commit its end, durably and fenced, while it fetches the next one.
+async fn raw_loop(store: Arc<dyn Store>, place: Place, session: Session, batch: u32) {
     let Place { group, stream, partition } = place;
-    let host: Arc<str> = "bench".into();
-    let claim = store.acquire(&group, partition, &host).await.unwrap();
-    let lease = Lease { group, partition, host, epoch: claim.epoch };
+    let Acquired::Claimed(claim) = store.acquire(&group, partition, &session).await.unwrap() else {
+        panic!("the partition is held by somebody else");
+    };
+    let lease = Lease { group, partition, host: session.host, epoch: claim.epoch };
+    let limit = ReadLimit { events: batch, bytes: 8 << 20 };
     let (mut from, mut sequence) = (claim.committed, 0);
-    while from < claim.head {
-        let events = store.read(&stream, partition, from, ReadLimit { events: BATCH, bytes: 8 << 20 }).await.unwrap();
-        let to = events.last().map_or(from, |event| event.offset.next());
+    let mut events = store.read(&stream, partition, from, limit).await.unwrap();
+    while let Some(last) = events.last() {
+        let to = last.offset.next();
         std::hint::black_box(&events);
         sequence += 1;
-        let commit = Commit::moving(lease.clone(), sequence, from, to);
-        assert_eq!(store.commit(Arc::new(commit)).await.unwrap(), CommitOutcome::Committed);
-        from = to;
+        let commit = Arc::new(Commit::moving(lease.clone(), sequence, from, to));
+        let (outcome, next) = tokio::join!(store.commit(commit), store.read(&stream, partition, to, limit));
+        assert_eq!(outcome.unwrap(), CommitOutcome::Committed);
+        (from, events) = (to, next.unwrap());
     }
 }
 

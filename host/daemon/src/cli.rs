@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and the exit status that answers.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -59,10 +59,14 @@ enum Command {
     /// Show or steer one group.
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Show the hosts, or remove stale ones.
+    Hosts(HostsArgs),
     /// Show the handlers and which version of each answers.
     Handlers,
     /// Bring the store's schema up to date and create what the configuration declares.
     Migrate,
+    /// Write a consistent copy of the database, or show the commands that make one, and how to restore it.
+    Backup(BackupArgs),
 }
 
 /// `pelton run`
@@ -148,6 +152,9 @@ pub struct TailArgs {
     /// Where to begin: `earliest`, `latest` or an offset.
     #[arg(long, default_value = "earliest", value_parser = commands::tail::parse_from)]
     pub from: commands::tail::From,
+    /// Begin where this group reads next: at its committed offset in each partition.
+    #[arg(long, value_name = "G", conflicts_with = "from")]
+    pub group: Option<String>,
     /// This partition only.
     #[arg(long, value_name = "P")]
     pub partition: Option<u32>,
@@ -171,6 +178,98 @@ pub enum GroupCommand {
     Pause(GroupArgs),
     /// End a pause, and a stop: the event that failed is tried again.
     Resume(GroupArgs),
+    /// Move a group's positions; shows what would happen, and does it with --execute.
+    Reset(ResetArgs),
+    /// Print a group's positions, in a form that `reset --to-file` takes back.
+    Export {
+        /// The group.
+        group: String,
+    },
+    /// Remove a group with its positions and state; refused while members are active.
+    Delete {
+        /// The group.
+        group: String,
+    },
+}
+
+/// `pelton group reset`
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// The group.
+    pub group: String,
+    /// Where to.
+    #[command(flatten)]
+    pub target: ResetTarget,
+    /// This partition only.
+    #[arg(long, value_name = "P")]
+    pub partition: Option<u32>,
+    /// What becomes of the state in these partitions; needed if there is some.
+    #[arg(long, value_enum)]
+    pub state: Option<StateChoice>,
+    /// Do it; without this, only show it.
+    #[arg(long)]
+    pub execute: bool,
+    /// Take the partitions away from members at work; they go on from the new positions.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Where a group's positions are moved to.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ResetTarget {
+    /// `earliest`, `latest`, an offset, or a time: the first event appended then or later.
+    #[arg(long, value_name = "WHERE", value_parser = commands::group_reset::parse_to)]
+    pub to: Option<commands::group_reset::To>,
+    /// So many events on, or back if negative; ends at the first event and at the head.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub shift_by: Option<i64>,
+    /// The positions that `pelton group export` printed into this file.
+    #[arg(long, value_name = "FILE")]
+    pub to_file: Option<PathBuf>,
+}
+
+/// What becomes of state when positions are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StateChoice {
+    /// It stays as it is.
+    Keep,
+    /// It is removed.
+    Clear,
+}
+
+/// `pelton hosts`
+#[derive(Debug, Args)]
+pub struct HostsArgs {
+    /// What to do; shows them if not given.
+    #[command(subcommand)]
+    pub command: Option<HostsCommand>,
+}
+
+/// `pelton hosts …`
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum HostsCommand {
+    /// Remove stale hosts now; daemons do it every `host.cleanup_interval`.
+    Cleanup,
+}
+
+/// `pelton backup`
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Where the copy goes; must not exist. Needed for SQLite.
+    pub file: Option<PathBuf>,
+}
+
+/// A command line that means nothing to the store that is configured.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl std::error::Error for UsageError {}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// A group, or one partition of it.
@@ -201,7 +300,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::from(SUCCESS),
         Err(error) => {
             eprintln!("error: {error:#}");
-            let usage = error.chain().any(|cause| cause.is::<ConfigError>());
+            let usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<UsageError>());
             ExitCode::from(if usage { USAGE } else { FAILED })
         }
     }
@@ -218,8 +317,10 @@ async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
         Command::Streams => commands::streams::streams(&common).await?,
         Command::Groups => commands::groups::groups(&common).await?,
         Command::Group(command) => commands::groups::group(&common, &command).await?,
+        Command::Hosts(args) => commands::hosts::hosts(&common, &args).await?,
         Command::Handlers => commands::handlers::handlers(&common).await?,
         Command::Migrate => commands::migrate(&common).await?,
+        Command::Backup(args) => commands::backup::backup(&common, &args).await?,
     }
     Ok(SUCCESS)
 }
@@ -228,4 +329,44 @@ async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let closed = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(closed))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn reset(args: &[&str]) -> Result<ResetArgs, clap::error::ErrorKind> {
+        let cli = Cli::try_parse_from([&["pelton", "group", "reset", "g"], args].concat());
+        match cli.map_err(|error| error.kind())?.command {
+            Command::Group(GroupCommand::Reset(args)) => Ok(args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_reset_goes_to_one_place() {
+        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument};
+        assert_eq!(reset(&["--shift-by", "-5"]).map(|args| args.target.shift_by), Ok(Some(-5)));
+        assert_eq!(reset(&["--to-file", "p.json"]).map(|args| args.target.to_file), Ok(Some("p.json".into())));
+        assert!(reset(&["--to", "latest", "--state", "keep"]).is_ok_and(|args| !args.execute && !args.force));
+        assert_eq!(reset(&[]).err(), Some(MissingRequiredArgument));
+        assert_eq!(reset(&["--to", "1", "--shift-by", "1"]).err(), Some(ArgumentConflict));
+    }
+
+    #[test]
+    fn a_tail_begins_at_an_offset_or_at_a_group() {
+        let kind = |args: &[&str]| {
+            let args = [&["pelton", "tail", "in", "--group", "g"], args].concat();
+            Cli::try_parse_from(args).err().map(|error| error.kind())
+        };
+        assert_eq!(kind(&[]), None);
+        assert_eq!(kind(&["--from", "earliest"]), Some(clap::error::ErrorKind::ArgumentConflict));
+    }
 }

@@ -1,46 +1,64 @@
 //! A group at work on this host: its pumps, and the channels that reach them.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::FutureExt;
-use pelton_core::{End, PumpSettings};
+use pelton_core::{End, Holder, Lease, PumpSettings, Session};
 use pelton_sandbox::{Interrupt, Place};
 use pelton_store::{Progress, Store};
 use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{Duration, sleep},
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::{Duration, Instant, sleep},
 };
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::{
     config::GroupConfig,
     handler::Version,
+    membership::Standing,
     pump::{self, Hint, PumpContext},
     time::Clock,
+    trust::Trust,
 };
 
-/// The wait before a partition is acquired again. Whoever fenced us gets to work first.
-const PAUSE_BEFORE_RESTART: Duration = Duration::from_secs(1);
+/// The wait before a partition that was taken away is asked for again: whether it is still meant for this host is about
+/// to be told.
+const PAUSE_AFTER_FENCE: Duration = Duration::from_millis(100);
+/// The wait before a pump that panicked is started again.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// What all groups of a host share.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
-    pub(crate) host: Arc<str>,
     /// Uniform in 0 to 1.
     pub(crate) chance: Arc<dyn Fn() -> f64 + Send + Sync>,
+    /// Told whenever a pump has ended: its partition may be wanted back.
+    pub(crate) pump_ended: Arc<Notify>,
+    /// How long a partition that is handed over may take to finish its batch.
+    pub(crate) hand_over_max: Duration,
 }
 
-/// A group whose pumps run.
+/// A group at work on this host: a pump for each partition that is meant for it.
 pub(crate) struct RunningGroup {
     pub(crate) config: GroupConfig,
-    pumps: Vec<RunningPump>,
-    ended: JoinSet<()>,
+    version: Arc<dyn Version>,
+    surroundings: Surroundings,
+    registered: Option<(Session, Arc<Trust>)>,
+    pumps: BTreeMap<u32, RunningPump>,
+    strays: BTreeMap<u32, JoinHandle<()>>,
 }
 
-/// The channels of one pump. Each pump has its own: tokio's `watch` wakes several receivers in an order that chance
+/// One pump and its channels. Each pump has its own: tokio's `watch` wakes several receivers in an order that chance
 /// decides, and the simulation could not repeat it.
 struct RunningPump {
     settings: watch::Sender<PumpSettings>,
@@ -48,111 +66,215 @@ struct RunningPump {
     hint: watch::Sender<Hint>,
     drain: watch::Sender<bool>,
     interrupt: Interrupt,
+    task: JoinHandle<()>,
+    /// True once its partition is somebody else's, or nobody's.
+    ended: Arc<AtomicBool>,
+    /// Since when it is to let go of its partition.
+    draining: Option<Instant>,
 }
 
 impl RunningGroup {
-    /// Starts a pump for every partition of the group's stream.
-    pub(crate) fn start(
-        config: GroupConfig,
-        partitions: u32,
-        version: Arc<dyn Version>,
-        surroundings: &Surroundings,
-    ) -> Self {
-        let mut group = Self { pumps: Vec::new(), ended: JoinSet::new(), config };
-        for partition in 0..partitions {
-            group.start_pump(partition, Arc::clone(&version), surroundings);
+    /// A group that works for no partition yet.
+    pub(crate) fn new(config: GroupConfig, version: Arc<dyn Version>, surroundings: &Surroundings) -> Self {
+        Self {
+            config,
+            version,
+            surroundings: surroundings.clone(),
+            registered: None,
+            pumps: BTreeMap::new(),
+            strays: BTreeMap::new(),
         }
-        group
     }
 
-    fn start_pump(&mut self, partition: u32, version: Arc<dyn Version>, surroundings: &Surroundings) {
-        let Surroundings { store, clock, host, chance } = surroundings;
-        let spec = &self.config.spec;
-        let pump = RunningPump {
-            settings: watch::Sender::new(self.config.pump),
-            version: watch::Sender::new(version),
-            hint: watch::Sender::new(Hint::default()),
-            drain: watch::Sender::new(false),
-            interrupt: Interrupt::default(),
-        };
-        let context = PumpContext {
-            store: Arc::clone(store),
-            clock: *clock,
-            host: Arc::clone(host),
-            place: Place { group: Arc::from(&*spec.name), stream: Arc::from(&*spec.stream), partition },
-            settings: pump.settings.subscribe(),
-            version: pump.version.subscribe(),
-            hints: pump.hint.subscribe(),
-            drain: pump.drain.subscribe(),
-            interrupt: pump.interrupt.clone(),
-            chance: Arc::clone(chance),
-        };
-        self.ended.spawn(async move {
-            loop {
-                // A panic is a bug of ours. It must not leave a partition that nobody works for.
-                match AssertUnwindSafe(pump::run(context.clone())).catch_unwind().await {
-                    Ok(End::Drained) => return,
-                    Ok(End::Fenced) => {}
-                    Err(_) => {
-                        let Place { group, stream, partition } = &context.place;
-                        error!(%group, %stream, partition, "the partition's pump panicked: starting it again");
-                    }
-                }
-                sleep(PAUSE_BEFORE_RESTART).await;
-                // A group that leaves does not take back what its successor acquired.
-                if *context.drain.borrow() {
-                    return;
+    /// Under another registration, or none, nothing that runs may go on: it was not sure of its partitions in between.
+    pub(crate) fn stand(&mut self, standing: Option<&Standing>) {
+        let registered = standing.and_then(|standing| {
+            let trust = standing.trust(&self.config.spec.name)?;
+            Some((standing.session.clone(), trust))
+        });
+        let session =
+            |registered: &Option<(Session, Arc<Trust>)>| registered.as_ref().map(|(session, _)| session.clone());
+        if session(&registered) != session(&self.registered) {
+            self.abandon();
+        }
+        self.registered = registered;
+    }
+
+    /// Ends all pumps as they are: no commit, no release. Their calls are broken off.
+    pub(crate) fn abandon(&mut self) {
+        for pump in std::mem::take(&mut self.pumps).into_values() {
+            pump.interrupt.trigger();
+            pump.task.abort();
+        }
+        std::mem::take(&mut self.strays).into_values().for_each(|release| release.abort());
+    }
+
+    /// Passes on what is known of the partitions of this group, and brings its pumps in step with what is meant for this
+    /// host.
+    pub(crate) fn tell(&mut self, progress: &[Progress]) {
+        self.is_over();
+        let Some((session, trust)) = self.registered.clone() else { return };
+        let us = &session.host;
+        let mut wanted = BTreeSet::new();
+        let name = self.config.spec.name.clone();
+        for row in progress.iter().filter(|row| row.group == name) {
+            let holder = match &row.owner {
+                None => Holder::Nobody,
+                Some(owner) if owner == us => Holder::Us,
+                Some(_) => Holder::Other,
+            };
+            let hint = Hint { head: row.head, control: row.control, epoch: row.epoch, holder };
+            if row.target.as_ref() == Some(us) {
+                wanted.insert(row.partition);
+                if !self.pumps.contains_key(&row.partition) {
+                    self.start_pump(row.partition, hint, &session, &trust);
                 }
             }
-        });
-        self.pumps.push(pump);
-    }
-
-    /// Passes on what is known of the partitions of this group.
-    pub(crate) fn tell(&self, progress: &[Progress]) {
-        for row in progress.iter().filter(|row| row.group == self.config.spec.name) {
-            let hint = Hint { head: row.head, control: row.control, epoch: row.epoch };
-            if let Some(pump) = self.pumps.get(row.partition as usize) {
+            if holder == Holder::Us && !self.pumps.contains_key(&row.partition) {
+                self.let_go(row, &session);
+            }
+            if let Some(pump) = self.pumps.get(&row.partition) {
                 pump.hint.send_if_modified(|known| std::mem::replace(known, hint) != hint);
             }
         }
+        self.hand_over(&wanted);
+    }
+
+    /// Gives back what nobody here works for and others wait for: an acquisition that was given up arrived after all.
+    fn let_go(&mut self, row: &Progress, session: &Session) {
+        self.strays.retain(|_, release| !release.is_finished());
+        let (store, partition) = (Arc::clone(&self.surroundings.store), row.partition);
+        let group: Arc<str> = self.config.spec.name.as_str().into();
+        let lease = Lease { group, partition, host: Arc::clone(&session.host), epoch: row.epoch };
+        self.strays.entry(partition).or_insert_with(|| {
+            tokio::spawn(async move {
+                if let Err(error) = store.release(&lease).await {
+                    warn!(group = %lease.group, partition, %error, "a partition could not be given back; trying again");
+                }
+            })
+        });
+    }
+
+    /// Lets go of what is meant for others: within a bound, and without stopping the rest.
+    fn hand_over(&mut self, wanted: &BTreeSet<u32>) {
+        let limit = self.surroundings.hand_over_max;
+        for (partition, pump) in &mut self.pumps {
+            let group = &self.config.spec.name;
+            if !wanted.contains(partition) && pump.draining.is_none() {
+                info!(group, partition, "partition is handed over to another host");
+                pump.drain.send_replace(true);
+                pump.draining = Some(Instant::now());
+            }
+            let late = pump.draining.is_some_and(|since| since.elapsed() >= limit);
+            if late && !pump.interrupt.is_set() {
+                let limit_ms = limit.as_millis() as u64;
+                warn!(
+                    group,
+                    partition, limit_ms, "the batch takes too long: breaking it off to hand the partition over"
+                );
+                pump.interrupt.trigger();
+            }
+        }
+    }
+
+    fn start_pump(&mut self, partition: u32, hint: Hint, session: &Session, trust: &Arc<Trust>) {
+        let Surroundings { store, clock, chance, pump_ended, .. } = &self.surroundings;
+        let spec = &self.config.spec;
+        let trusted = Arc::clone(trust);
+        let interrupt = Interrupt::unless(Arc::new(move || trusted.holds()));
+        let settings = watch::Sender::new(self.config.pump);
+        let version = watch::Sender::new(Arc::clone(&self.version));
+        let hint = watch::Sender::new(hint);
+        let drain = watch::Sender::new(false);
+        let context = PumpContext {
+            store: Arc::clone(store),
+            clock: *clock,
+            session: session.clone(),
+            place: Place { group: Arc::from(&*spec.name), stream: Arc::from(&*spec.stream), partition },
+            settings: settings.subscribe(),
+            version: version.subscribe(),
+            hints: hint.subscribe(),
+            drain: drain.subscribe(),
+            interrupt: interrupt.clone(),
+            chance: Arc::clone(chance),
+        };
+        let ended = Arc::new(AtomicBool::new(false));
+        let (pump_ended, has_ended) = (Arc::clone(pump_ended), Arc::clone(&ended));
+        let task = tokio::spawn(async move {
+            keep_running(context).await;
+            has_ended.store(true, Ordering::Release);
+            pump_ended.notify_one();
+        });
+        let pump = RunningPump { settings, version, hint, drain, interrupt, task, ended, draining: None };
+        self.pumps.insert(partition, pump);
     }
 
     /// A new version of the handler takes over, in each partition between two batches.
-    pub(crate) fn swap(&self, version: &Arc<dyn Version>) {
-        for pump in &self.pumps {
+    pub(crate) fn swap(&mut self, version: &Arc<dyn Version>) {
+        self.version = Arc::clone(version);
+        for pump in self.pumps.values() {
             pump.version.send_replace(Arc::clone(version));
         }
     }
 
     /// Changes what its pumps go by.
     pub(crate) fn reconfigure(&mut self, config: GroupConfig) {
-        for pump in &self.pumps {
+        for pump in self.pumps.values() {
             pump.settings.send_replace(config.pump);
         }
         self.config = config;
     }
 
     /// Asks its pumps to finish their batches, commit, release and end.
-    pub(crate) fn drain(&self) {
-        for pump in &self.pumps {
+    pub(crate) fn drain(&mut self) {
+        for pump in self.pumps.values_mut() {
             pump.drain.send_replace(true);
+            pump.draining.get_or_insert_with(Instant::now);
         }
     }
 
     /// Breaks off the calls under way.
     pub(crate) fn interrupt(&self) {
-        self.pumps.iter().for_each(|pump| pump.interrupt.trigger());
+        self.pumps.values().for_each(|pump| pump.interrupt.trigger());
     }
 
     /// Whether its pumps have ended.
     pub(crate) fn is_over(&mut self) -> bool {
-        while self.ended.try_join_next().is_some() {}
-        self.ended.is_empty()
+        self.pumps.retain(|_, pump| !pump.ended.load(Ordering::Acquire));
+        self.pumps.is_empty()
     }
 
     /// Waits until its pumps have ended.
     pub(crate) async fn ended(&mut self) {
-        while self.ended.join_next().await.is_some() {}
+        for pump in self.pumps.values_mut() {
+            // A task that was aborted has ended too.
+            let _ = (&mut pump.task).await;
+        }
+        self.pumps.clear();
+    }
+}
+
+impl Drop for RunningGroup {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+async fn keep_running(context: PumpContext) {
+    loop {
+        // A panic is a bug of ours. It must not leave a partition that nobody works for.
+        match AssertUnwindSafe(pump::run(context.clone())).catch_unwind().await {
+            Ok(End::Drained) => return,
+            Ok(End::Fenced) => sleep(PAUSE_AFTER_FENCE).await,
+            Err(_) => {
+                let Place { group, stream, partition } = &context.place;
+                error!(%group, %stream, partition, "the partition's pump panicked: starting it again");
+                sleep(PAUSE_AFTER_PANIC).await;
+            }
+        }
+        // A partition that is handed over is not taken back from who acquired it.
+        if *context.drain.borrow() {
+            return;
+        }
     }
 }

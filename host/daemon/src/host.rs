@@ -9,21 +9,23 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use pelton_core::Membership;
 use pelton_sandbox::{Sandbox, SandboxOptions};
-use pelton_store::{HandlerReport, Progress, Store, StoreError, StoreOptions, system_clock};
+use pelton_store::{HandlerReport, Progress, Store, StoreError, system_clock};
 use tokio::{
     select,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{interval, timeout},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    config::Config,
+    config::{Config, GroupConfig},
     group::{RunningGroup, Surroundings},
-    heartbeat::{HEARTBEAT_INTERVAL, Heartbeat},
     hints::watch_progress,
+    membership::{Standing, Wishes},
     modules::{FileWatch, Loaded, Loader, Stamp},
+    presence::{Identity, Presence},
     slot::HandlerSlot,
     time::Clock,
 };
@@ -38,18 +40,10 @@ const IDLE_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const LAST_COMMITS: Duration = Duration::from_secs(5);
 
 /// What `pelton run` is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RunOptions {
     /// End once every lag is 0.
     pub until_idle: bool,
-    /// How often the host says that it lives.
-    pub heartbeat_interval: Duration,
-}
-
-impl Default for RunOptions {
-    fn default() -> Self {
-        Self { until_idle: false, heartbeat_interval: HEARTBEAT_INTERVAL }
-    }
 }
 
 /// How a run ended, where nothing went wrong with the host itself.
@@ -74,10 +68,14 @@ pub async fn run(
     options: RunOptions,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<Ended> {
-    let mut host = Host::start(path, config, options).await?;
+    let mut stop = std::pin::pin!(stop);
     // Whatever it does, compiling a module or waiting for the store, it stops at once when it is asked to.
+    let mut host = select! {
+        () = &mut stop => return Ok(Ended::Cleanly),
+        host = Host::start(path, config, options) => host?,
+    };
     let ended = select! {
-        () = stop => Ok(Ended::Cleanly),
+        () = &mut stop => Ok(Ended::Cleanly),
         ended = host.live() => ended,
     };
     host.shut_down().await;
@@ -100,27 +98,27 @@ struct Host {
     progress: watch::Receiver<Vec<Progress>>,
     poll_interval: watch::Sender<Duration>,
     reported: Vec<HandlerReport>,
-    _heartbeat: Heartbeat,
+    id: Arc<str>,
+    presence: Presence,
+    /// `None` while this host is not registered, and may not work.
+    standing: watch::Receiver<Option<Standing>>,
 }
 
 impl Host {
     async fn start(path: &Path, config: Config, options: RunOptions) -> anyhow::Result<Self> {
         let wall = system_clock();
         let clock = Clock::starting_at(wall());
-        let store_options = StoreOptions {
-            auto_migrate: config.store.auto_migrate,
-            durability: config.store.durability,
-            clock: wall,
-            host: true,
-            create: true,
-        };
+        let store_options = config.store.options(true);
         let store = pelton_store::open(&config.store.url, &store_options).await?;
         let id: Arc<str> = config.host.id.clone().unwrap_or_else(made_up_id).into();
         declare(&*store, &config).await?;
-        let groups: Vec<String> = config.groups.keys().cloned().collect();
-        store.register(&id, &groups).await?;
-        let heartbeat =
-            Heartbeat::start(config.store.url.clone(), store_options, id.to_string(), options.heartbeat_interval)?;
+        let identity = Identity {
+            host: id.to_string(),
+            labels: config.host.labels.clone(),
+            cleanup_interval: config.host.cleanup_interval,
+        };
+        let presence = Presence::start(config.store.url.clone(), store_options, identity).await?;
+        let standing = presence.standing();
 
         let sandbox = Sandbox::new(SandboxOptions {
             cache_dir: Some(config.host.cache.clone()),
@@ -137,7 +135,13 @@ impl Host {
             path: path.into(),
             config_stamp: Stamp::of(path).await,
             options,
-            surroundings: Surroundings { store, clock, host: id, chance: Arc::new(rand::random::<f64>) },
+            surroundings: Surroundings {
+                store,
+                clock,
+                chance: Arc::new(rand::random::<f64>),
+                pump_ended: Arc::new(Notify::new()),
+                hand_over_max: config.host.shutdown_grace,
+            },
             handlers: BTreeMap::new(),
             groups: BTreeMap::new(),
             ending: Vec::new(),
@@ -147,7 +151,9 @@ impl Host {
             progress,
             poll_interval,
             reported: Vec::new(),
-            _heartbeat: heartbeat,
+            id,
+            presence,
+            standing,
             config: Config { handlers: BTreeMap::new(), groups: BTreeMap::new(), ..config.clone() },
         };
         host.apply(config).await;
@@ -165,7 +171,7 @@ impl Host {
             bail!("no handler can be loaded:\n  {}", refused.join("\n  "));
         }
         let names: Vec<_> = self.groups.keys().map(String::as_str).collect();
-        info!(host = %self.surroundings.host, store = %self.config.store.url, groups = names.join(", "), "pelton is running");
+        info!(host = %self.id, store = %pelton_store::without_password(&self.config.store.url), groups = names.join(", "), "pelton is running");
         Ok(())
     }
 
@@ -173,6 +179,7 @@ impl Host {
         self.await_first_modules().await?;
         let mut look = interval(LOOK_INTERVAL);
         let mut report = interval(REPORT_INTERVAL);
+        let pump_ended = Arc::clone(&self.surroundings.pump_ended);
         loop {
             select! {
                 Some(loaded) = self.loaded.recv() => self.take_module(loaded),
@@ -181,6 +188,11 @@ impl Host {
                         return Ok(ended);
                     }
                 }
+                changed = self.standing.changed() => {
+                    changed.context("the thread that keeps this host registered has ended")?;
+                    self.take_standing();
+                }
+                () = pump_ended.notified() => self.progress.mark_changed(),
                 Some(()) = self.files.changed.recv() => self.look_at_files().await,
                 _ = look.tick() => {
                     self.look_at_files().await;
@@ -193,12 +205,41 @@ impl Host {
         }
     }
 
+    // --- This host among the others -------------------------------------------------------------------------------
+
+    /// The registration stands, ended, or was renewed.
+    fn take_standing(&mut self) {
+        let standing = self.standing.borrow_and_update().clone();
+        let all = self.groups.values_mut().chain(&mut self.ending);
+        all.for_each(|group| group.stand(standing.as_ref()));
+        // What was told of the handlers may have been cleared away with the last registration.
+        self.reported.clear();
+        // What is meant for this host is known; nothing has to change for its pumps to start.
+        self.progress.mark_changed();
+    }
+
+    /// Asks to work for the groups that run here.
+    fn join(&self) {
+        let running = self.groups.values().map(|group| &group.config);
+        let heartbeat_interval = running.clone().map(|group| group.heartbeat_interval).min();
+        let membership = |group: &GroupConfig| Membership {
+            group: group.spec.name.clone(),
+            session_timeout_ms: group.session_timeout.as_millis() as u64,
+            partitions_max: group.partitions_max,
+        };
+        self.presence.wish(Wishes {
+            memberships: running.map(membership).collect(),
+            heartbeat_interval: heartbeat_interval.unwrap_or(Wishes::default().heartbeat_interval),
+        });
+    }
+
     // --- Progress -----------------------------------------------------------------------------------------------
 
     fn take_progress(&mut self) -> Option<Ended> {
         let progress = self.progress.borrow_and_update().clone();
-        self.groups.values().for_each(|group| group.tell(&progress));
-        for row in progress.iter().filter(|row| self.has_stopped(row)) {
+        self.groups.values_mut().chain(&mut self.ending).for_each(|group| group.tell(&progress));
+        let mine = |row: &&Progress| row.owner.as_ref() == Some(&self.id);
+        for row in progress.iter().filter(|row| self.has_stopped(row)).filter(mine) {
             if self.config.groups.get(&row.group).is_some_and(|group| group.exit_on_stop) {
                 let (group, partition, offset) = (&row.group, row.partition, row.committed.0);
                 error!(group, partition, offset, "a partition stopped and its group says exit = true: ending");
@@ -311,7 +352,7 @@ impl Host {
         }
 
         self.ending.retain_mut(|group| !group.is_over());
-        for (name, group) in self.groups.extract_if(.., |name, _| !self.config.groups.contains_key(name)) {
+        for (name, mut group) in self.groups.extract_if(.., |name, _| !self.config.groups.contains_key(name)) {
             info!(group = name, "group leaves this host");
             group.drain();
             self.ending.push(group);
@@ -330,12 +371,6 @@ impl Host {
             }
         }
         self.start_groups();
-
-        let names: Vec<String> = self.config.groups.keys().cloned().collect();
-        let Surroundings { store, host, .. } = &self.surroundings;
-        if let Err(error) = store.register(host, &names).await {
-            warn!(%error, "cannot register for the changed groups");
-        }
         let modules = self.config.handlers.values().map(|handler| &*handler.module);
         self.files.watch(modules.chain([&*self.path]));
     }
@@ -353,9 +388,11 @@ impl Host {
                 partitions,
                 "group works here"
             );
-            let group = RunningGroup::start(config.clone(), partitions, version, &self.surroundings);
+            let mut group = RunningGroup::new(config.clone(), version, &self.surroundings);
+            group.stand(self.standing.borrow().as_ref());
             self.groups.insert(name.clone(), group);
         }
+        self.join();
         // The new pumps have not been told anything yet.
         self.progress.mark_changed();
     }
@@ -364,7 +401,7 @@ impl Host {
         let Some(slot) = self.handlers.get_mut(&loaded.handler) else { return };
         let name = loaded.handler.clone();
         let Some(version) = slot.take(loaded, self.surroundings.clock.now()) else { return };
-        for group in self.groups.values().filter(|group| group.config.spec.handler == name) {
+        for group in self.groups.values_mut().filter(|group| group.config.spec.handler == name) {
             group.swap(&version);
         }
         self.start_groups();
@@ -372,8 +409,8 @@ impl Host {
 
     /// Tells the store what the handlers did, if it is not what was told last.
     async fn report(&mut self) {
-        let Surroundings { store, host, .. } = &self.surroundings;
-        let reports: Vec<_> = self.handlers.iter().map(|(name, slot)| slot.report(name, host)).collect();
+        let store = &self.surroundings.store;
+        let reports: Vec<_> = self.handlers.iter().map(|(name, slot)| slot.report(name, &self.id)).collect();
         if reports == self.reported {
             return;
         }
@@ -390,7 +427,9 @@ impl Host {
     async fn shut_down(mut self) {
         info!("finishing batches, committing, releasing partitions");
         let mut groups: Vec<RunningGroup> = mem::take(&mut self.groups).into_values().chain(self.ending).collect();
-        groups.iter().for_each(RunningGroup::drain);
+        // Others may take each partition the moment it is released.
+        self.presence.wish(Wishes { heartbeat_interval: self.presence.heartbeat_interval(), ..Wishes::default() });
+        groups.iter_mut().for_each(RunningGroup::drain);
         let grace = self.config.host.shutdown_grace;
         if !ended(&mut groups, grace).await {
             warn!(
@@ -402,17 +441,14 @@ impl Host {
                 warn!("some partitions could not be released; the next host takes them over");
             }
         }
-        let Surroundings { store, host, .. } = &self.surroundings;
-        let reports: Vec<_> = self.handlers.iter().map(|(name, slot)| slot.report(name, host)).collect();
-        let leave = async {
-            store.report_handlers(&reports).await?;
-            store.deregister(host).await
-        };
-        match timeout(LAST_COMMITS, leave).await {
-            Ok(Ok(())) => info!("pelton has stopped"),
-            Ok(Err(error)) => warn!(%error, "could not say good-bye to the store"),
-            Err(_) => warn!("could not say good-bye to the store in time"),
+        let reports: Vec<_> = self.handlers.iter().map(|(name, slot)| slot.report(name, &self.id)).collect();
+        match timeout(LAST_COMMITS, self.surroundings.store.report_handlers(&reports)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "could not store what the handlers did"),
+            Err(_) => warn!("could not store what the handlers did in time"),
         }
+        self.presence.leave().await;
+        info!("pelton has stopped");
     }
 }
 

@@ -4,7 +4,6 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod handler;
-pub mod heartbeat;
 pub mod host;
 pub mod pump;
 pub mod time;
@@ -16,10 +15,15 @@ mod guest_log;
 mod hints;
 mod lines;
 mod logging;
+mod membership;
 mod modules;
 mod output;
+mod overseer;
+mod presence;
+mod share;
 mod slot;
 mod state;
+mod trust;
 
 #[cfg(test)]
 mod simulation;

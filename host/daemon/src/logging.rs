@@ -10,7 +10,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// # Errors
 /// If `PELTON_LOG` is no filter.
 pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
-    let filter = std::env::var("PELTON_LOG").unwrap_or_else(|_| filter.into());
+    // What the database driver has to say, errors and outages among it, is said by whoever asked it.
+    let filter = std::env::var("PELTON_LOG").unwrap_or_else(|_| format!("{filter},sqlx=error"));
     let filter = EnvFilter::try_new(&filter).map_err(|error| {
         anyhow::anyhow!("PELTON_LOG={filter:?} is not a filter such as \"info\" or \"pelton=debug\": {error}")
     })?;

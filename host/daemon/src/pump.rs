@@ -8,8 +8,8 @@ use std::{collections::VecDeque, future::pending, mem, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use pelton_core::{
-    Action, Commit, CommitOutcome, Control, Effects, End, Epoch, Event, Input, Invocation, Lease, Mark, Offset,
-    Outcome, Pump, PumpSettings, Request,
+    Acquired, Action, Commit, CommitOutcome, Control, Effects, End, Epoch, Event, Holder, Input, Invocation, Lease,
+    Mark, Offset, Outcome, Pump, PumpSettings, Request, Session,
 };
 use pelton_sandbox::{Interrupt, Place, StateReader};
 use pelton_store::{ReadLimit, Store, StoreError};
@@ -39,8 +39,8 @@ pub struct PumpContext {
     pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Clock,
-    /// Which host this is.
-    pub host: Arc<str>,
+    /// Under which registration it works.
+    pub session: Session,
     /// Which partition of which group it works for.
     pub place: Place,
     /// The group's settings, as they are now.
@@ -66,6 +66,8 @@ pub struct Hint {
     pub control: Control,
     /// Its term.
     pub epoch: Epoch,
+    /// Who holds it in that term.
+    pub holder: Holder,
 }
 
 /// Works for one partition until it is drained or fenced.
@@ -141,7 +143,7 @@ struct Hands {
 
 /// What came back of a request that writes. At most one is under way.
 enum StoreAnswer {
-    Acquired(Result<pelton_core::Claim, StoreError>),
+    Acquired(Result<Acquired, StoreError>),
     Committed(Result<CommitOutcome, StoreError>),
     Released(Result<(), StoreError>),
 }
@@ -181,10 +183,10 @@ impl Hands {
     // --- Acquire ------------------------------------------------------------------------------------------------
 
     fn acquire(&mut self) {
-        let (store, host) = (Arc::clone(&self.context.store), Arc::clone(&self.context.host));
+        let (store, session) = (Arc::clone(&self.context.store), self.context.session.clone());
         let Place { group, partition, .. } = self.context.place.clone();
         self.store_request =
-            Some(Box::pin(async move { StoreAnswer::Acquired(store.acquire(&group, partition, &host).await) }));
+            Some(Box::pin(async move { StoreAnswer::Acquired(store.acquire(&group, partition, &session).await) }));
     }
 
     // --- Fetch --------------------------------------------------------------------------------------------------
@@ -365,7 +367,7 @@ impl Hands {
         match end {
             End::Drained => debug!(%group, %stream, partition, "partition released"),
             End::Fenced => {
-                warn!(%group, %stream, partition, epoch = self.epoch.0, "fenced: somebody else acquired the partition")
+                warn!(%group, %stream, partition, epoch = self.epoch.0, "fenced: the partition was taken away from this host")
             }
         }
         end
@@ -375,7 +377,8 @@ impl Hands {
 
     fn answered(&mut self, answer: StoreAnswer) -> Option<Input> {
         Some(match answer {
-            StoreAnswer::Acquired(Ok(claim)) => {
+            StoreAnswer::Acquired(Ok(Acquired::NotYet)) => Input::NotAcquired,
+            StoreAnswer::Acquired(Ok(Acquired::Claimed(claim))) => {
                 let Place { group, stream, partition } = &self.context.place;
                 debug!(%group, %stream, partition, epoch = claim.epoch.0, committed = claim.committed.0, head = claim.head.0, "acquired");
                 self.epoch = claim.epoch;
@@ -404,7 +407,7 @@ impl Hands {
         Lease {
             group: Arc::clone(group),
             partition: *partition,
-            host: Arc::clone(&self.context.host),
+            host: Arc::clone(&self.context.session.host),
             epoch: self.epoch,
         }
     }
@@ -421,8 +424,8 @@ async fn told(context: &mut PumpContext, draining: &mut bool) -> Input {
         Ok(()) = context.settings.changed() => Input::Settings(*context.settings.borrow_and_update()),
         Ok(()) = context.version.changed() => Input::HandlerChanged,
         Ok(()) = context.hints.changed() => {
-            let Hint { head, control, epoch } = *context.hints.borrow_and_update();
-            Input::Told { head, control, epoch }
+            let Hint { head, control, epoch, holder } = *context.hints.borrow_and_update();
+            Input::Told { head, control, epoch, holder }
         }
         else => pending().await,
     }

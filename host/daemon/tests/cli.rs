@@ -57,9 +57,17 @@ fn a_usage_error_has_status_2() {
 fn a_configuration_that_is_not_there_has_status_2_in_every_command() {
     let stage = Stage::new("");
     let fault = "error: other.toml: cannot be read: No such file or directory (os error 2); name another file with -c, or create this one";
-    for command in
-        [&["run"][..], &["groups"], &["streams"], &["handlers"], &["migrate"], &["append", "in"], &["tail", "in"]]
-    {
+    for command in [
+        &["run"][..],
+        &["groups"],
+        &["streams"],
+        &["handlers"],
+        &["hosts"],
+        &["migrate"],
+        &["backup", "copy.db"],
+        &["append", "in"],
+        &["tail", "in"],
+    ] {
         let args: Vec<_> = ["-c", "other.toml"].iter().chain(command).collect();
         stage.pelton(&args).fails(2, fault);
     }
@@ -251,10 +259,10 @@ fn a_database_of_a_newer_schema_is_refused() {
     let stage = Stage::new(STREAMS);
     stage.feed(&["append", "in"], "1\n").ok();
     change_database(&stage, "UPDATE meta SET schema = 99, min_compatible = 99");
-    let fault = "error: database has schema 99, this pelton knows up to 1; use a newer pelton";
+    let fault = "error: database has schema 99, this pelton knows up to 2; use a newer pelton";
     stage.feed(&["append", "in"], "2\n").fails(1, fault);
     stage.pelton(&["run"]).fails(1, fault);
-    change_database(&stage, "UPDATE meta SET schema = 1, min_compatible = 1");
+    change_database(&stage, "UPDATE meta SET schema = 2, min_compatible = 2");
     assert_eq!(stage.tail("in").len(), 1, "nothing is lost, and nothing was added");
 }
 
@@ -264,7 +272,7 @@ fn a_database_that_lacks_migrations_is_refused_where_they_are_not_automatic() {
     stage.pelton(&["migrate"]).ok();
     change_database(&stage, "DROP TABLE meta");
     let fault =
-        "error: database has schema 0, this pelton needs 1; run `pelton migrate`, or set store.auto_migrate = true";
+        "error: database has schema 0, this pelton needs 2; run `pelton migrate`, or set store.auto_migrate = true";
     stage.pelton(&["streams"]).fails(1, fault);
 }
 
@@ -294,14 +302,13 @@ fn a_declaration_that_contradicts_the_store_is_refused() {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_database_is_refused_and_the_first_goes_on() {
-    let stage = Stage::with_group(1, "");
+fn a_second_daemon_with_the_same_id_is_refused_and_the_first_goes_on() {
+    let stage = Stage::new(&support::one_group(1, "").replace("[host]\n", "[host]\nid = \"one\"\n"));
     let first = stage.daemon();
     stage.pelton(&["run"]).fails(
         1,
         &format!(
-            "error: database {:?} is in use by another pelton daemon (process {}); stop it first, or give this one its own database",
-            stage.path("pelton.db"),
+            "error: host id \"one\" is in use (process {}); give each host an id of its own with host.id, or stop the other one first",
             first.id()
         ),
     );
@@ -580,7 +587,7 @@ fn programs_read_groups_streams_and_handlers_under_the_documented_names() {
     let shown = stage.group("work");
     has_names(&shown, &["group", "partitions", "consumers", "parked"]);
     let consumer = &shown["consumers"][0];
-    assert_eq!(names(consumer), ["host", "last_heartbeat", "registered_at", "status"]);
+    assert_eq!(names(consumer), ["host", "last_heartbeat", "registered_at", "session_timeout", "status"]);
     assert_eq!((&consumer["status"], &consumer["host"]), (&json!("active"), &partition["owner"]));
     assert_eq!(shown["parked"], json!([]));
 

@@ -48,6 +48,8 @@ fn round_of_kills(chance: &mut SmallRng) -> Vec<u64> {
     let mut drain = Duration::from_millis(400);
     while lags.len() < KILLS_A_ROUND && lag > 0 {
         let daemon = stage.daemon();
+        // It has given up the host that was killed before it, and taken the partitions.
+        daemon.await_log("partitions are shared out anew");
         let began = Instant::now();
         thread::sleep(drain.mul_f64(chance.random_range(0.0..0.7)));
         daemon.kill();

@@ -12,8 +12,8 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use pelton_core::{Commit, Effects, Emit, Lease, NewEvent, Offset};
-use pelton_store::{Durability, GroupSpec, ReadLimit, Start, Store, StoreOptions, StreamSpec, open};
+use pelton_core::{Acquired, Claim, Commit, Decision, Effects, Emit, Lease, Membership, NewEvent, Observer, Offset};
+use pelton_store::{Durability, GroupSpec, ReadLimit, Registration, Start, Store, StoreOptions, StreamSpec, open};
 
 const PARTITIONS: u32 = 8;
 const EVENTS: u64 = 80_000;
@@ -41,6 +41,7 @@ async fn run(durability: Durability) {
     append(&store).await;
     fetch(&store).await;
     commits(&store).await;
+    membership(&store).await;
 }
 
 async fn append(store: &Arc<dyn Store>) {
@@ -84,9 +85,25 @@ async fn fetch(store: &Arc<dyn Store>) {
 }
 
 async fn commits(store: &Arc<dyn Store>) {
+    let registration = Registration { host: "host".into(), ..Registration::default() };
+    let session = store.register(&registration).await.unwrap();
+    let generation = store.survey().await.unwrap().groups[0].generation;
+    let targets = vec![Some(session.host.clone()); PARTITIONS as usize];
+    assert!(
+        store
+            .decide(&Decision::Assign {
+                group: "billing".into(),
+                generation,
+                homes: vec![None; targets.len()],
+                targets
+            })
+            .await
+            .unwrap()
+    );
     let leases = join_all((0..PARTITIONS).map(async |partition| {
-        let claim = store.acquire("billing", partition, "host").await.unwrap();
-        Lease { group: "billing".into(), partition, host: "host".into(), epoch: claim.epoch }
+        let acquired = store.acquire("billing", partition, &session).await.unwrap();
+        let Acquired::Claimed(Claim { epoch, .. }) = acquired else { panic!("it is not free") };
+        Lease { group: "billing".into(), partition, host: session.host.clone(), epoch }
     }))
     .await;
 
@@ -122,6 +139,48 @@ async fn commits(store: &Arc<dyn Store>) {
         store.state("billing", 0, "key").await.unwrap();
     }
     report("state", "read", begun.elapsed(), 1_000);
+}
+
+/// A large group: what every host asks and says several times a second.
+async fn membership(store: &Arc<dyn Store>) {
+    let spec = StreamSpec { name: "large".into(), partitions: 1_024, payload_bytes_max: 1 << 20 };
+    store.declare_stream(&spec).await.unwrap();
+    let (name, stream, handler) = ("large".into(), "large".into(), "h".into());
+    store.declare_group(&GroupSpec { name, stream, handler, start: Start::Earliest }).await.unwrap();
+    let membership = Membership { group: "large".into(), session_timeout_ms: 10_000, partitions_max: 0 };
+    let register = |n| {
+        let (host, memberships) = (format!("host-{n}"), vec![membership.clone()]);
+        async move { store.register(&Registration { host, memberships, ..Registration::default() }).await.unwrap() }
+    };
+    let begun = Instant::now();
+    let sessions = join_all((0..500).map(register)).await;
+    report("register, 500 hosts at once", "host", begun.elapsed(), 500);
+
+    let mut observer = Observer::default();
+    let begun = Instant::now();
+    for decision in observer.decide(0, &store.survey().await.unwrap()) {
+        assert!(store.decide(&decision).await.unwrap());
+    }
+    report("survey, decide and assign", "group", begun.elapsed(), 1);
+
+    let begun = Instant::now();
+    for _ in 0..50 {
+        store.heartbeat(&sessions).await.unwrap();
+    }
+    report("heartbeat, 500 hosts", "statement", begun.elapsed(), 50);
+
+    let begun = Instant::now();
+    for _ in 0..50 {
+        store.survey().await.unwrap();
+    }
+    report("survey, 500 hosts, 1,032 seats", "read", begun.elapsed(), 50);
+
+    let survey = store.survey().await.unwrap();
+    let begun = Instant::now();
+    for _ in 0..50 {
+        assert!(observer.decide(0, &survey).is_empty());
+    }
+    report("deciding that nothing is to do", "survey", begun.elapsed(), 50);
 }
 
 /// Each commit is a later one than all before it.

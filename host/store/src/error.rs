@@ -1,6 +1,6 @@
 //! What can go wrong in a store.
 
-use pelton_core::EventFault;
+use pelton_core::{EventFault, Offset};
 
 /// What can go wrong in a store. Messages name what was found, what was expected and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -13,15 +13,49 @@ pub enum StoreError {
         /// What came back.
         reason: String,
     },
-    /// Another daemon works on this database.
+    /// A live host has this id.
     #[error(
-        "database {path:?} is in use by another pelton daemon{owner}; stop it first, or give this one its own database"
+        "host id {host:?} is in use{by}; give each host an id of its own with host.id, or stop the other one first"
     )]
-    InUse {
-        /// The file.
-        path: String,
-        /// ` (process 123)` where that is known.
-        owner: String,
+    HostInUse {
+        /// The id.
+        host: String,
+        /// ` (…)`: what is known of the other one: its process, or its last heartbeat.
+        by: String,
+    },
+    /// Members are at work in a group that is to be changed by hand.
+    #[error("group {group:?} has active members: {}; {remedy}", members.join(", "))]
+    GroupActive {
+        /// The group.
+        group: String,
+        /// Their hosts.
+        members: Vec<String>,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A position is to be moved to where there is no event and will be none next.
+    #[error(
+        "group {group:?}, partition {partition}: offset {found} lies outside {first} to {head}, the first event that is there and the next that will be"
+    )]
+    OffsetOutOfRange {
+        /// The group.
+        group: String,
+        /// The partition.
+        partition: u32,
+        /// As asked.
+        found: Offset,
+        /// The oldest offset that is still there.
+        first: Offset,
+        /// The head.
+        head: Offset,
+    },
+    /// Positions are to be moved, and state was built from what came before them.
+    #[error(
+        "group {group:?} has state in the partitions to reset, built from the events before their positions; say --state keep or --state clear"
+    )]
+    HasState {
+        /// The group.
+        group: String,
     },
     /// The database was written by a newer Pelton.
     #[error("database has schema {found}, this pelton knows up to {known}; use a newer pelton")]

@@ -6,6 +6,7 @@
 mod error;
 mod memory;
 mod open;
+mod postgres;
 mod rules;
 mod sqlite;
 mod store;
@@ -13,9 +14,11 @@ mod wakeup;
 
 pub use error::StoreError;
 pub use memory::MemoryStore;
-pub use open::{StoreOptions, open};
+pub use open::{StoreOptions, open, without_password};
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use store::{
-    Appended, Clock, ConsumerInfo, Durability, GroupInfo, GroupPartition, GroupSpec, HandlerReport, HandlerState,
-    HostInfo, Progress, ReadLimit, Start, Store, StreamInfo, StreamPartition, StreamSpec, system_clock,
+    Appended, Backup, Changed, Clock, ConsumerInfo, Durability, GroupInfo, GroupPartition, GroupSpec, HandlerReport,
+    HandlerState, HostInfo, Progress, ReadLimit, Registration, Reset, Start, Store, StreamInfo, StreamPartition,
+    StreamSpec, system_clock,
 };

@@ -3,20 +3,23 @@
 //! Maps are ordered and every future is ready at once (except waiting for a change), so that a seed replays a run.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use pelton_core::{
-    Claim, Commit, CommitOutcome, Control, Effects, Epoch, Event, Lease, Mark, NewEvent, Offset, Timestamp,
-    partition_of,
+    Acquired, Claim, Commit, CommitOutcome, Control, Decision, Effects, Epoch, Event, GroupSeen, HostSeen, Lease,
+    LockSeen, Mark, MemberSeen, Membership, NewEvent, Offset, SeatSeen, Session, Survey, Timestamp, partition_of,
 };
 
 use crate::{
-    Appended, Clock, ConsumerInfo, GroupInfo, GroupPartition, GroupSpec, HandlerReport, HostInfo, Progress, ReadLimit,
-    Start, Store, StoreError, StreamInfo, StreamPartition, StreamSpec, rules, rules::Fence, wakeup::Wakeup,
+    Appended, Backup, Changed, Clock, ConsumerInfo, GroupInfo, GroupPartition, GroupSpec, HandlerReport, HostInfo,
+    Progress, ReadLimit, Registration, Reset, Start, Store, StoreError, StreamInfo, StreamPartition, StreamSpec, rules,
+    rules::Fence, wakeup::Wakeup,
 };
 
 /// A store in memory.
@@ -30,7 +33,14 @@ pub struct MemoryStore {
 struct Data {
     streams: BTreeMap<String, Stream>,
     groups: BTreeMap<String, Group>,
-    hosts: BTreeMap<String, Host>,
+    hosts: BTreeMap<Arc<str>, Host>,
+    /// The last one given out.
+    incarnation: u64,
+    /// Hosts whose locks are held.
+    locks: BTreeSet<Arc<str>>,
+    /// When the store was "restarted" last, and how often.
+    since: Timestamp,
+    restarts: u64,
     /// By handler and host.
     reports: BTreeMap<(String, String), HandlerReport>,
 }
@@ -51,6 +61,16 @@ struct Group {
     stream: String,
     handler: String,
     seats: Vec<Seat>,
+    generation: u64,
+    members: BTreeMap<Arc<str>, Member>,
+}
+
+struct Member {
+    incarnation: u64,
+    registered_at: Timestamp,
+    session_timeout_ms: u64,
+    partitions_max: u32,
+    expelled: bool,
 }
 
 /// A group's place in one partition.
@@ -59,6 +79,8 @@ struct Seat {
     committed: Offset,
     position: Offset,
     owner: Option<Arc<str>>,
+    target: Option<Arc<str>>,
+    previous: Option<Arc<str>>,
     epoch: Epoch,
     mark: Mark,
     failed_by: Option<String>,
@@ -70,10 +92,13 @@ struct Seat {
 }
 
 struct Host {
+    incarnation: u64,
     registered_at: Timestamp,
     last_heartbeat: Timestamp,
-    /// And since when it works for each.
-    groups: BTreeMap<String, Timestamp>,
+    labels: BTreeMap<String, String>,
+    /// The restarts of the store when it registered.
+    restarts: u64,
+    expelled: bool,
 }
 
 impl MemoryStore {
@@ -81,6 +106,21 @@ impl MemoryStore {
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, data: Mutex::default(), wakeup: Wakeup::default() }
+    }
+
+    /// A host's process is gone, or lost its connection: its lock is free.
+    pub fn drop_lock(&self, host: &str) {
+        self.data().locks.remove(host);
+    }
+
+    /// As if the store had been restarted: every lock is free, and that says nothing about anybody.
+    pub fn restart(&self) {
+        let now = self.now();
+        let mut data = self.data();
+        data.locks.clear();
+        data.restarts += 1;
+        data.since = now;
+        self.wakeup.changed();
     }
 
     fn now(&self) -> Timestamp {
@@ -124,7 +164,8 @@ impl Store for MemoryStore {
             group.handler.clone_from(&spec.handler);
             return Ok(());
         }
-        let group = Group { stream: spec.stream.clone(), handler: spec.handler.clone(), seats };
+        let (stream, handler) = (spec.stream.clone(), spec.handler.clone());
+        let group = Group { stream, handler, seats, generation: 0, members: BTreeMap::new() };
         data.groups.insert(spec.name.clone(), group);
         self.wakeup.changed();
         Ok(())
@@ -148,13 +189,15 @@ impl Store for MemoryStore {
     }
 
     async fn groups(&self) -> Result<Vec<GroupInfo>, StoreError> {
+        let now = self.now();
         let data = self.data();
+        let survey = data.survey(now);
         let info = |(name, group): (&String, &Group)| GroupInfo {
             name: name.clone(),
             stream: group.stream.clone(),
             handler: group.handler.clone(),
             partitions: data.partitions_of(group),
-            consumers: data.consumers_of(name),
+            consumers: data.consumers_of(name, &survey),
         };
         Ok(data.groups.iter().map(info).collect())
     }
@@ -194,13 +237,19 @@ impl Store for MemoryStore {
         Ok(rest[..count.min(rest.len())].to_vec())
     }
 
-    async fn acquire(&self, group: &str, partition: u32, host: &str) -> Result<Claim, StoreError> {
+    async fn acquire(&self, group: &str, partition: u32, session: &Session) -> Result<Acquired, StoreError> {
         let mut data = self.data();
         let head = data.head_of(group, partition)?;
+        let member = data.is_member(group, session);
         let seat = data.seat_mut(group, partition)?;
+        let meant = seat.target.as_ref() == Some(&session.host);
+        let free = seat.owner.as_ref().is_none_or(|owner| *owner == session.host);
+        if !member || !meant || !free {
+            return Ok(Acquired::NotYet);
+        }
         seat.epoch.0 += 1;
         seat.sequence = 0;
-        seat.owner = Some(host.into());
+        seat.owner = Some(Arc::clone(&session.host));
         seat.position = seat.committed;
         let claim = Claim {
             epoch: seat.epoch,
@@ -211,7 +260,7 @@ impl Store for MemoryStore {
             control: seat.control,
         };
         self.wakeup.changed();
-        Ok(claim)
+        Ok(Acquired::Claimed(claim))
     }
 
     async fn commit(&self, commit: Arc<Commit>) -> Result<CommitOutcome, StoreError> {
@@ -278,50 +327,186 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn register(&self, host: &str, groups: &[String]) -> Result<(), StoreError> {
+    async fn reset(&self, reset: &Reset) -> Result<(), StoreError> {
         let now = self.now();
         let data = &mut *self.data();
-        for group in groups {
-            data.group(group)?;
+        data.group(&reset.group)?;
+        if !reset.force {
+            rules::refuse_active(&data.survey(now), &reset.group, rules::REMEDY_RESET)?;
         }
-        let known = data.hosts.remove(host);
-        let since = |group: &String| known.as_ref().and_then(|known| known.groups.get(group)).copied().unwrap_or(now);
-        let entry = Host {
-            registered_at: known.as_ref().map_or(now, |known| known.registered_at),
-            last_heartbeat: now,
-            groups: groups.iter().map(|group| (group.clone(), since(group))).collect(),
-        };
-        data.hosts.insert(host.into(), entry);
-        self.wakeup.changed();
-        Ok(())
-    }
-
-    async fn heartbeat(&self, host: &str) -> Result<bool, StoreError> {
-        let now = self.now();
-        let mut data = self.data();
-        let Some(host) = data.hosts.get_mut(host) else { return Ok(false) };
-        host.last_heartbeat = now;
-        Ok(true)
-    }
-
-    async fn deregister(&self, host: &str) -> Result<(), StoreError> {
-        if self.data().hosts.remove(host).is_some() {
+        for (&partition, &to) in &reset.to {
+            let head = data.head_of(&reset.group, partition)?;
+            rules::check_reset(&reset.group, partition, to, Offset(0), head)?;
+            if reset.clear_state.is_none() && !data.seat_mut(&reset.group, partition)?.state.is_empty() {
+                return Err(StoreError::HasState { group: reset.group.clone() });
+            }
+        }
+        for (&partition, &to) in reset.to.iter().filter(|_| !reset.dry_run) {
+            let seat = data.seat_mut(&reset.group, partition)?;
+            (seat.committed, seat.position, seat.committed_at) = (to, to, Some(now));
+            (seat.mark, seat.failed_by) = (Mark::Clear, None);
+            // Whoever acquires it next gets the next epoch; until then nobody's is the present one.
+            seat.owner = None;
+            if reset.clear_state == Some(true) {
+                seat.state.clear();
+            }
+        }
+        if !reset.dry_run {
             self.wakeup.changed();
         }
         Ok(())
     }
 
-    async fn hosts(&self) -> Result<Vec<HostInfo>, StoreError> {
+    async fn offset_at(&self, stream: &str, partition: u32, time: Timestamp) -> Result<Offset, StoreError> {
         let data = self.data();
-        let info = |(name, host): (&String, &Host)| HostInfo {
-            host: name.clone(),
+        let found = data.stream(stream)?;
+        let partitions = found.partitions.len() as u32;
+        let found = found.partitions.get(partition as usize);
+        let found = found.ok_or_else(|| rules::unknown_stream_partition(stream, partition, partitions))?;
+        Ok(found.start(Start::At(time)))
+    }
+
+    async fn delete_group(&self, group: &str) -> Result<(), StoreError> {
+        let now = self.now();
+        let mut data = self.data();
+        data.group(group)?;
+        rules::refuse_active(&data.survey(now), group, rules::REMEDY_DELETE)?;
+        data.groups.remove(group);
+        self.wakeup.changed();
+        Ok(())
+    }
+
+    async fn backup(&self, _to: &Path) -> Result<Backup, StoreError> {
+        let (dump, restore) = ("nothing: a store in memory ends with its process".into(), "nothing".into());
+        Ok(Backup::Commands { dump, restore })
+    }
+
+    async fn register(&self, registration: &Registration) -> Result<Session, StoreError> {
+        let now = self.now();
+        let data = &mut *self.data();
+        for membership in &registration.memberships {
+            data.group(&membership.group)?;
+        }
+        let host: Arc<str> = Arc::from(&*registration.host);
+        data.incarnation += 1;
+        let session = Session { host: Arc::clone(&host), incarnation: data.incarnation };
+        data.locks.insert(Arc::clone(&host));
+        data.free_seats_of(&host, None);
+        let entry = Host {
+            incarnation: session.incarnation,
+            registered_at: now,
+            last_heartbeat: now,
+            labels: registration.labels.clone(),
+            restarts: data.restarts,
+            expelled: false,
+        };
+        data.hosts.insert(host, entry);
+        // What hosts that are gone reported of their handlers was for those who asked until now.
+        let Data { hosts, reports, .. } = data;
+        reports.retain(|(_, host), _| hosts.contains_key(&**host));
+        data.join(&session, &registration.memberships, now);
+        self.wakeup.changed();
+        Ok(session)
+    }
+
+    async fn join(&self, session: &Session, memberships: &[Membership]) -> Result<bool, StoreError> {
+        let now = self.now();
+        let data = &mut *self.data();
+        for membership in memberships {
+            data.group(&membership.group)?;
+        }
+        let joined = data.stands(session);
+        if joined {
+            data.join(session, memberships, now);
+            self.wakeup.changed();
+        }
+        Ok(joined)
+    }
+
+    async fn heartbeat(&self, sessions: &[Session]) -> Result<Vec<bool>, StoreError> {
+        let now = self.now();
+        let data = &mut *self.data();
+        let beat = |session: &Session| {
+            let stands = data.stands(session);
+            if let Some(host) = data.hosts.get_mut(&session.host).filter(|_| stands) {
+                host.last_heartbeat = now;
+            }
+            stands
+        };
+        Ok(sessions.iter().map(beat).collect())
+    }
+
+    async fn deregister(&self, session: &Session) -> Result<(), StoreError> {
+        let data = &mut *self.data();
+        if data.hosts.get(&session.host).is_none_or(|host| host.incarnation != session.incarnation) {
+            return Ok(());
+        }
+        data.hosts.remove(&session.host);
+        data.locks.remove(&session.host);
+        data.free_seats_of(&session.host, None);
+        for group in data.groups.values_mut() {
+            if group.members.remove(&session.host).is_some() {
+                group.generation += 1;
+            }
+        }
+        self.wakeup.changed();
+        Ok(())
+    }
+
+    async fn lock_lost(&self) {
+        // Nothing takes a lock away from its own process.
+        pending().await
+    }
+
+    async fn survey(&self) -> Result<Survey, StoreError> {
+        Ok(self.data().survey(self.now()))
+    }
+
+    async fn decide(&self, decision: &Decision) -> Result<bool, StoreError> {
+        let mut data = self.data();
+        let done = match decision {
+            Decision::Expel { session, group, last_heartbeat, .. } => {
+                data.expel(session, group.as_deref(), *last_heartbeat)
+            }
+            Decision::Assign { group, generation, targets, homes } => data.assign(group, *generation, targets, homes),
+        };
+        if done {
+            self.wakeup.changed();
+        }
+        Ok(done)
+    }
+
+    async fn cleanup(&self) -> Result<Vec<String>, StoreError> {
+        let data = &mut *self.data();
+        let gone: Vec<Arc<str>> =
+            data.hosts.iter().filter(|(_, host)| host.expelled).map(|(name, _)| Arc::clone(name)).collect();
+        data.hosts.retain(|_, host| !host.expelled);
+        for group in data.groups.values_mut() {
+            // A host that was given up here alone keeps the mark until it registers again: without it, its next heartbeat
+            // would be told that all is well.
+            group.members.retain(|host, _| !gone.contains(host));
+        }
+        Ok(gone.iter().map(|host| host.to_string()).collect())
+    }
+
+    async fn hosts(&self) -> Result<Vec<HostInfo>, StoreError> {
+        let now = self.now();
+        let data = self.data();
+        let survey = data.survey(now);
+        let info = |((name, host), seen): ((&Arc<str>, &Host), &HostSeen)| HostInfo {
+            host: name.to_string(),
             registered_at: host.registered_at,
             last_heartbeat: host.last_heartbeat,
-            // The hosts of a store in memory live in its own process.
-            alive: true,
-            groups: host.groups.keys().cloned().collect(),
+            active: survey.shows_active(seen),
+            labels: host.labels.clone(),
+            groups: data
+                .groups
+                .iter()
+                .filter(|(_, group)| group.members.contains_key(name))
+                .map(|(name, _)| name.clone())
+                .collect(),
         };
-        Ok(data.hosts.iter().map(info).collect())
+        Ok(data.hosts.iter().zip(&survey.hosts).map(info).collect())
     }
 
     async fn report_handlers(&self, reports: &[HandlerReport]) -> Result<(), StoreError> {
@@ -345,6 +530,8 @@ impl Store for MemoryStore {
                 committed: seat.committed,
                 head,
                 epoch: seat.epoch,
+                owner: seat.owner.clone(),
+                target: seat.target.clone(),
                 stopped: matches!(seat.mark, Mark::Stop { .. }),
                 failed_by: seat.failed_by.clone(),
                 control: seat.control,
@@ -353,9 +540,11 @@ impl Store for MemoryStore {
         Ok(progress)
     }
 
-    async fn changed(&self, at_most: Duration) {
+    async fn changed(&self, at_most: Duration) -> Changed {
         self.wakeup.sleep(at_most).await;
+        let membership = self.wakeup.is_due();
         self.wakeup.tell();
+        Changed { membership }
     }
 }
 
@@ -414,12 +603,145 @@ impl Data {
         group.seats.iter().zip(self.heads_of(group)).zip(0..).map(info).collect()
     }
 
-    fn consumers_of(&self, group: &str) -> Vec<ConsumerInfo> {
-        let info = |(name, host): (&String, &Host)| {
-            let registered_at = *host.groups.get(group)?;
-            Some(ConsumerInfo { host: name.clone(), registered_at, last_heartbeat: host.last_heartbeat, alive: true })
+    fn consumers_of(&self, name: &str, survey: &Survey) -> Vec<ConsumerInfo> {
+        let (Some(group), Some(seen)) = (self.groups.get(name), survey.groups.iter().find(|seen| seen.group == name))
+        else {
+            return Vec::new();
         };
-        self.hosts.iter().filter_map(info).collect()
+        let info = |((host, member), seen): ((&Arc<str>, &Member), &MemberSeen)| ConsumerInfo {
+            host: host.to_string(),
+            registered_at: member.registered_at,
+            last_heartbeat: self.hosts.get(host).map_or(member.registered_at, |host| host.last_heartbeat),
+            session_timeout_ms: member.session_timeout_ms,
+            active: survey.shows_active_member(seen),
+        };
+        group.members.iter().zip(&seen.members).map(info).collect()
+    }
+
+    fn is_registered(&self, session: &Session) -> bool {
+        let host = self.hosts.get(&session.host);
+        host.is_some_and(|host| host.incarnation == session.incarnation && !host.expelled)
+    }
+
+    /// Whether a host counts in a group under this registration.
+    fn is_member(&self, group: &str, session: &Session) -> bool {
+        let member = self.groups.get(group).and_then(|group| group.members.get(&session.host));
+        let stands = member.is_some_and(|member| member.incarnation == session.incarnation && !member.expelled);
+        stands && self.is_registered(session)
+    }
+
+    /// Whether the host was given up in no group either.
+    fn stands(&self, session: &Session) -> bool {
+        let mut members = self.groups.values().filter_map(|group| group.members.get(&session.host));
+        self.is_registered(session) && !members.any(|member| member.expelled)
+    }
+
+    fn join(&mut self, session: &Session, memberships: &[Membership], now: Timestamp) {
+        if let Some(host) = self.hosts.get_mut(&session.host) {
+            host.last_heartbeat = now;
+        }
+        for (name, group) in &mut self.groups {
+            match memberships.iter().find(|membership| membership.group == *name) {
+                Some(Membership { session_timeout_ms, partitions_max, .. }) => {
+                    let known = group.members.get(&session.host);
+                    let known = known.filter(|known| known.incarnation == session.incarnation);
+                    let member = Member {
+                        incarnation: session.incarnation,
+                        registered_at: known.map_or(now, |known| known.registered_at),
+                        session_timeout_ms: *session_timeout_ms,
+                        partitions_max: *partitions_max,
+                        expelled: false,
+                    };
+                    group.members.insert(Arc::clone(&session.host), member);
+                    group.generation += 1;
+                }
+                None if group.members.remove(&session.host).is_some() => group.generation += 1,
+                None => {}
+            }
+        }
+    }
+
+    /// In one group or all.
+    fn free_seats_of(&mut self, host: &str, group: Option<&str>) {
+        for (name, found) in &mut self.groups {
+            if group.is_none_or(|group| group == name) {
+                for seat in found.seats.iter_mut().filter(|seat| seat.owner.as_deref() == Some(host)) {
+                    (seat.owner, seat.position) = (None, seat.committed);
+                }
+            }
+        }
+    }
+
+    fn survey(&self, now: Timestamp) -> Survey {
+        let host = |(name, host): (&Arc<str>, &Host)| HostSeen {
+            session: Session { host: Arc::clone(name), incarnation: host.incarnation },
+            last_heartbeat: host.last_heartbeat,
+            lock: match self.locks.contains(name) {
+                true => LockSeen::Held,
+                false if host.restarts == self.restarts => LockSeen::Free,
+                false => LockSeen::Unknown,
+            },
+            expelled: host.expelled,
+        };
+        let member = |(host, member): (&Arc<str>, &Member)| MemberSeen {
+            session: Session { host: Arc::clone(host), incarnation: member.incarnation },
+            session_timeout_ms: member.session_timeout_ms,
+            partitions_max: member.partitions_max,
+            expelled: member.expelled,
+        };
+        let seat = |seat: &Seat| SeatSeen {
+            owner: seat.owner.clone(),
+            target: seat.target.clone(),
+            previous: seat.previous.clone(),
+        };
+        let group = |(name, group): (&String, &Group)| GroupSeen {
+            group: name.clone(),
+            generation: group.generation,
+            members: group.members.iter().map(member).collect(),
+            seats: group.seats.iter().map(seat).collect(),
+        };
+        Survey {
+            now,
+            since: self.since,
+            hosts: self.hosts.iter().map(host).collect(),
+            groups: self.groups.iter().map(group).collect(),
+        }
+    }
+
+    fn expel(&mut self, session: &Session, group: Option<&str>, last_heartbeat: Timestamp) -> bool {
+        let stands = self.is_registered(session);
+        let Some(host) = self.hosts.get_mut(&session.host) else { return false };
+        if !stands || host.last_heartbeat != last_heartbeat {
+            return false;
+        }
+        host.expelled |= group.is_none();
+        for (name, found) in &mut self.groups {
+            if group.is_none_or(|group| group == name)
+                && let Some(member) = found.members.get_mut(&session.host)
+            {
+                member.expelled = true;
+                found.generation += 1;
+            }
+        }
+        self.free_seats_of(&session.host, group);
+        true
+    }
+
+    fn assign(
+        &mut self,
+        group: &str,
+        generation: u64,
+        targets: &[Option<Arc<str>>],
+        homes: &[Option<Arc<str>>],
+    ) -> bool {
+        let Some(group) = self.groups.get_mut(group).filter(|group| group.generation == generation) else {
+            return false;
+        };
+        group.generation += 1;
+        for ((seat, target), home) in group.seats.iter_mut().zip(targets).zip(homes) {
+            (seat.target, seat.previous) = (target.clone(), home.clone());
+        }
+        true
     }
 
     /// Why effects cannot be stored, if so.

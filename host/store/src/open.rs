@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use crate::{Clock, Durability, SqliteStore, Store, StoreError, system_clock};
+use crate::{Clock, Durability, PostgresStore, SqliteStore, Store, StoreError, system_clock};
 
 /// How a store is opened.
 #[derive(Clone)]
@@ -11,9 +11,12 @@ pub struct StoreOptions {
     pub auto_migrate: bool,
     /// Whether a database that is not there is created. Needs `auto_migrate`.
     pub create: bool,
-    /// Whether the store takes the lock that only one daemon of a database holds. Commands leave it and work beside the
-    /// daemon.
+    /// Whether the store will register hosts. PostgreSQL's then keeps a connection of its own for their locks.
     pub host: bool,
+    /// The schema in which PostgreSQL's tables and functions live.
+    pub schema: String,
+    /// Connections kept at most, where the engine has some.
+    pub connections_max: u32,
     /// What a commit that moves only positions waits for.
     pub durability: Durability,
     /// Where the store takes the time from.
@@ -22,17 +25,24 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        let (durability, clock) = (Durability::default(), system_clock());
-        Self { auto_migrate: true, create: true, host: false, durability, clock }
+        Self {
+            auto_migrate: true,
+            create: true,
+            host: false,
+            schema: "pelton".into(),
+            connections_max: 8,
+            durability: Durability::default(),
+            clock: system_clock(),
+        }
     }
 }
 
-/// Opens the store that a URL names: `sqlite://PATH`.
+/// Opens the store that a URL names: `sqlite://PATH` or `postgres://USER@HOST/DATABASE`.
 ///
 /// # Errors
 /// [`StoreError::CannotOpen`] if the URL is of another form or there is nothing to open,
-/// [`StoreError::InUse`] if another daemon holds the database, [`StoreError::SchemaTooNew`] and
-/// [`StoreError::SchemaTooOld`] if it is of another version, [`StoreError::Unavailable`] if it stays locked.
+/// [`StoreError::SchemaTooNew`] and [`StoreError::SchemaTooOld`] if the database is of another version,
+/// [`StoreError::Unavailable`] if it stays locked.
 pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     let cannot = |reason: &str| StoreError::CannotOpen { url: without_password(url), reason: reason.into() };
     match url.split_once("://") {
@@ -40,23 +50,42 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, S
             Err(cannot("it names no file; expected sqlite://PATH"))
         }
         Some(("sqlite", path)) => Ok(Arc::new(SqliteStore::open(Path::new(path), options).await?)),
-        Some(("postgres" | "postgresql", _)) => {
-            Err(cannot("PostgreSQL comes with a later version of pelton; use sqlite://PATH"))
-        }
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(PostgresStore::open(url, options).await?)),
         _ if url.starts_with("sqlite:") && url.contains(":memory:") => {
             Err(cannot("a database in memory would lose every event at the end of the process; use sqlite://PATH"))
         }
-        _ => Err(cannot("expected sqlite://PATH, such as sqlite://pelton.db")),
+        _ => Err(cannot("expected sqlite://PATH, such as sqlite://pelton.db, or postgres://USER@HOST/DATABASE")),
     }
 }
 
-/// A URL that may be shown: `user:password@` loses the password.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
+/// A URL that may be shown: `user:password@` and `?password=` lose the password.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    // The query first: what looks like a user's password may reach into it.
+    let mut parts = url.split_inclusive(['?', '&']);
+    let mut shown: String = parts.next().unwrap_or_default().into();
+    for part in parts {
+        match part.strip_prefix("password=") {
+            Some(value) => {
+                shown.push_str("password=***");
+                shown.extend(value.chars().next_back().filter(|end| matches!(end, '?' | '&')));
+            }
+            None => shown.push_str(part),
+        }
+    }
+    let Some((scheme, rest)) = shown.split_once("://") else { return shown };
     // A password may hold an `@` that nobody escaped, or a `/`: everything up to the last `@` is taken for it.
-    let Some((user, host)) = rest.rsplit_once('@') else { return url.into() };
-    let Some((name, _)) = user.split_once(':') else { return url.into() };
+    let Some((user, host)) = rest.rsplit_once('@') else { return shown };
+    let Some((name, _)) = user.split_once(':') else { return shown };
     format!("{scheme}://{name}:***@{host}")
+}
+
+/// A URL that a command can be given: without the password, for which the tool asks or looks elsewhere.
+pub(crate) fn without_any_password(url: &str) -> String {
+    let shown = without_password(url).replacen(":***@", "@", 1);
+    let Some((before, query)) = shown.split_once('?') else { return shown };
+    let kept: Vec<&str> = query.split('&').filter(|part| *part != "password=***").collect();
+    if kept.is_empty() { before.into() } else { format!("{before}?{}", kept.join("&")) }
 }
 
 #[cfg(test)]
@@ -77,14 +106,33 @@ mod tests {
         assert!(refusal("sqlite::memory:").await.contains("in memory"));
         assert!(refusal("pelton.db").await.contains("expected sqlite://PATH"));
         assert!(refusal("mysql://host/db").await.contains("expected sqlite://PATH"));
-        assert!(refusal("postgres://host/db").await.contains("later version"));
     }
 
     #[tokio::test]
     async fn a_password_is_never_shown() {
-        for url in ["postgres://me:s3cret@host/db", "postgres://me:s3cret/@x@host/db", "mysql://me:s3cret@host"] {
+        for url in [
+            "postgres://me:s3cret@[::1]:1/db",
+            "postgres://me:s3cret/@x@[::1]:1/db",
+            "mysql://me:s3cret@[::1]:1/?password=s3cret&x=y",
+        ] {
             let message = refusal(url).await;
-            assert!(!message.contains("s3cret") && message.contains("me:***@host"), "{message}");
+            assert!(!message.contains("s3cret") && message.contains("me:***@[::1]:1/"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_password_in_the_query_is_hidden_whatever_it_holds() {
+        let shown = without_password("postgres://127.0.0.1:1/db?user=u&password=Top@Secret&sslmode=require");
+        assert_eq!(shown, "postgres://127.0.0.1:1/db?user=u&password=***&sslmode=require");
+        assert_eq!(without_password("postgres://h:1/db?password=a@b"), "postgres://h:1/db?password=***");
+        assert!(!without_password("postgres://me:s3?c@ret@h/db?password=x").contains("ret@"));
+    }
+
+    #[test]
+    fn a_url_for_other_tools_has_no_password_at_all() {
+        let url = "postgres://me:s3cret@h/db?password=x&sslmode=require";
+        assert_eq!(without_any_password(url), "postgres://me@h/db?sslmode=require");
+        assert_eq!(without_any_password("postgres://me:s3cret@h/db"), "postgres://me@h/db");
+        assert_eq!(without_any_password("postgres://me@h/db?password=x"), "postgres://me@h/db");
     }
 }

@@ -1,11 +1,17 @@
 //! What every engine decides in the same way and says in the same words.
 
-use pelton_core::{Commit, Epoch, NewEvent, Offset};
+use pelton_core::{Commit, Epoch, NewEvent, Offset, Survey};
 
 use crate::{StoreError, StreamSpec};
 
 /// How many names an error lists before it says that there are more.
 const NAMES_MAX: usize = 20;
+
+/// What to do about members at work in a group whose positions are to be moved.
+pub(crate) const REMEDY_RESET: &str = "stop them first, or take the partitions away from them with --force";
+
+/// What to do about members at work in a group that is to be deleted.
+pub(crate) const REMEDY_DELETE: &str = "stop them first";
 
 /// How many partitions a stream is declared with: at least one, as `partition_of` takes it.
 pub(crate) fn partitions(spec: &StreamSpec) -> u32 {
@@ -82,6 +88,28 @@ pub(crate) fn unknown_stream_partition(stream: &str, partition: u32, partitions:
 /// An error that says how many partitions the group has.
 pub(crate) fn unknown_group_partition(group: &str, partition: u32, partitions: u32) -> StoreError {
     StoreError::UnknownPartition { what: format!("group {group:?}"), partition, partitions }
+}
+
+/// Refuses a position where there is no event and will be none next.
+pub(crate) fn check_reset(
+    group: &str,
+    partition: u32,
+    to: Offset,
+    first: Offset,
+    head: Offset,
+) -> Result<(), StoreError> {
+    if (first..=head).contains(&to) {
+        return Ok(());
+    }
+    Err(StoreError::OffsetOutOfRange { group: group.into(), partition, found: to, first, head })
+}
+
+/// Refuses what cannot be done while members are at work in a group.
+pub(crate) fn refuse_active(survey: &Survey, group: &str, remedy: &'static str) -> Result<(), StoreError> {
+    let found = survey.groups.iter().filter(|seen| seen.group == group).flat_map(|seen| &seen.members);
+    let active = found.filter(|member| survey.shows_active_member(member));
+    let members: Vec<String> = active.map(|member| member.session.host.to_string()).collect();
+    if members.is_empty() { Ok(()) } else { Err(StoreError::GroupActive { group: group.into(), members, remedy }) }
 }
 
 fn known<'a>(what: &str, all: impl IntoIterator<Item = &'a str>) -> String {

@@ -1,34 +1,47 @@
 //! Streams and groups in one SQLite file.
 //!
 //! One task owns the one connection that writes ([`writer`]); reads go through a small pool beside it. In WAL mode they
-//! do not wait for each other. Other processes may work on the file at the same time; only one of them is the daemon,
-//! which holds a lock on a file beside the database ([`lock`]).
+//! do not wait for each other. Other processes may work on the file at the same time; each host holds a lock on a file
+//! beside the database, which shows the others that its process lives ([`host_locks`]).
 
 mod append;
+mod backup;
 mod commit;
 mod connect;
+mod decisions;
 mod groups;
+mod handlers;
+mod host_locks;
 mod hosts;
-mod lock;
 mod migrate;
 mod multi_row;
 mod read;
+mod reset;
+mod seats;
 mod sql;
 mod streams;
+mod survey;
 mod transaction;
 mod writer;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use pelton_core::{Claim, Commit, CommitOutcome, Event, Lease, NewEvent, Offset};
+use pelton_core::{
+    Acquired, Commit, CommitOutcome, Decision, Event, Lease, Membership, NewEvent, Offset, Session, Survey, Timestamp,
+};
 use sqlx::SqlitePool;
 use tokio::time::Instant;
 
-use self::{lock::HostLock, read::PartitionIds, writer::Writer};
+use self::{host_locks::HostLocks, read::PartitionIds, writer::Writer};
 use crate::{
-    Appended, GroupInfo, GroupSpec, HandlerReport, HostInfo, Progress, ReadLimit, Store, StoreError, StoreOptions,
-    StreamInfo, StreamSpec, wakeup::Wakeup,
+    Appended, Backup, Changed, Clock, GroupInfo, GroupSpec, HandlerReport, HostInfo, Progress, ReadLimit, Registration,
+    Reset, Store, StoreError, StoreOptions, StreamInfo, StreamSpec, wakeup::Wakeup,
 };
 
 /// How often the file is looked at for changes by other processes, while somebody waits for one.
@@ -36,11 +49,13 @@ const POLL: Duration = Duration::from_millis(25);
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
+    path: PathBuf,
+    clock: Clock,
     writer: Writer,
     reads: SqlitePool,
     partition_ids: PartitionIds,
     wakeup: Arc<Wakeup>,
-    lock: Arc<HostLock>,
+    locks: Arc<HostLocks>,
 }
 
 impl SqliteStore {
@@ -50,17 +65,24 @@ impl SqliteStore {
     /// As [`crate::open()`].
     pub async fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         connect::check_path(path, options)?;
-        // Before anything is read: migrations are the lock holder's to run, and a second daemon shall not touch the file.
-        let lock = Arc::new(if options.host { HostLock::take(path).await? } else { HostLock::beside(path) });
         let connection = connect::prepare(path, options).await?;
-
+        // Only now there certainly is a file, whose one true name the locks go by.
+        let locks = Arc::new(HostLocks::beside(path));
         let wakeup = Arc::new(Wakeup::default());
-        let writer = Writer::start(connection, path, options, lock.clone(), wakeup.clone());
-        let store = Self { writer, reads: connect::reads(path), partition_ids: PartitionIds::default(), wakeup, lock };
-        if options.host {
-            store.writer.write(hosts::ClearDead).await?;
-        }
-        Ok(store)
+        let writer = Writer::start(connection, path, options, locks.clone(), wakeup.clone());
+        Ok(Self {
+            path: path.into(),
+            clock: options.clock.clone(),
+            writer,
+            reads: connect::reads(path),
+            partition_ids: PartitionIds::default(),
+            wakeup,
+            locks,
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 }
 
@@ -79,7 +101,7 @@ impl Store for SqliteStore {
     }
 
     async fn groups(&self) -> Result<Vec<GroupInfo>, StoreError> {
-        groups::list(&self.reads, self.lock.is_held()).await
+        groups::list(&self.reads, &self.locks, self.now()).await
     }
 
     async fn append(&self, stream: &str, events: Vec<NewEvent>) -> Result<Vec<Appended>, StoreError> {
@@ -97,8 +119,8 @@ impl Store for SqliteStore {
         read::events(&self.reads, partition_id, from, limit).await
     }
 
-    async fn acquire(&self, group: &str, partition: u32, host: &str) -> Result<Claim, StoreError> {
-        self.writer.write(groups::Acquire { group: group.into(), partition, host: host.into() }).await
+    async fn acquire(&self, group: &str, partition: u32, session: &Session) -> Result<Acquired, StoreError> {
+        self.writer.write(seats::Acquire { group: group.into(), partition, session: session.clone() }).await
     }
 
     async fn commit(&self, commit: Arc<Commit>) -> Result<CommitOutcome, StoreError> {
@@ -106,50 +128,95 @@ impl Store for SqliteStore {
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.writer.write(groups::Release(lease.clone())).await
+        self.writer.write(seats::Release(lease.clone())).await
     }
 
     async fn state(&self, group: &str, partition: u32, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        groups::state(&self.reads, group, partition, key).await
+        seats::state(&self.reads, group, partition, key).await
     }
 
     async fn pause(&self, group: &str, partition: Option<u32>, paused: bool) -> Result<(), StoreError> {
-        self.writer.write(groups::Pause { group: group.into(), partition, paused }).await
+        self.writer.write(seats::Pause { group: group.into(), partition, paused }).await
     }
 
     async fn resume(&self, group: &str, partition: Option<u32>) -> Result<(), StoreError> {
-        self.writer.write(groups::Resume { group: group.into(), partition }).await
+        self.writer.write(seats::Resume { group: group.into(), partition }).await
     }
 
-    async fn register(&self, host: &str, groups: &[String]) -> Result<(), StoreError> {
-        self.writer.write(hosts::Register { host: host.into(), groups: groups.to_vec() }).await
+    async fn reset(&self, reset: &Reset) -> Result<(), StoreError> {
+        self.writer.write(reset::Move { reset: reset.clone(), locks: self.locks.clone() }).await
     }
 
-    async fn heartbeat(&self, host: &str) -> Result<bool, StoreError> {
-        self.writer.write(hosts::Heartbeat(host.into())).await
+    async fn offset_at(&self, stream: &str, partition: u32, time: Timestamp) -> Result<Offset, StoreError> {
+        let partition_id = self.partition_ids.find(&self.reads, stream, partition).await?;
+        read::offset_at(&self.reads, partition_id, time).await
     }
 
-    async fn deregister(&self, host: &str) -> Result<(), StoreError> {
-        self.writer.write(hosts::Deregister(host.into())).await
+    async fn delete_group(&self, group: &str) -> Result<(), StoreError> {
+        self.writer.write(reset::Delete { group: group.into(), locks: self.locks.clone() }).await
+    }
+
+    async fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
+        backup::write(&self.path, to).await
+    }
+
+    async fn register(&self, registration: &Registration) -> Result<Session, StoreError> {
+        let lock = self.locks.take(&registration.host).await?;
+        let session = self.writer.write(hosts::Register(registration.clone())).await?;
+        self.locks.keep(lock, &session);
+        Ok(session)
+    }
+
+    async fn join(&self, session: &Session, memberships: &[Membership]) -> Result<bool, StoreError> {
+        self.writer.write(hosts::Join { session: session.clone(), memberships: memberships.to_vec() }).await
+    }
+
+    async fn heartbeat(&self, sessions: &[Session]) -> Result<Vec<bool>, StoreError> {
+        self.writer.write(hosts::Heartbeat(sessions.to_vec())).await
+    }
+
+    async fn deregister(&self, session: &Session) -> Result<(), StoreError> {
+        self.writer.write(hosts::Deregister(session.clone())).await?;
+        self.locks.let_go(session);
+        Ok(())
+    }
+
+    async fn lock_lost(&self) {
+        // The system takes no lock away from a process that lives.
+        pending().await
+    }
+
+    async fn survey(&self) -> Result<Survey, StoreError> {
+        survey::read(&self.reads, &self.locks, self.now()).await
+    }
+
+    async fn decide(&self, decision: &Decision) -> Result<bool, StoreError> {
+        self.writer.write(decision.clone()).await
+    }
+
+    async fn cleanup(&self) -> Result<Vec<String>, StoreError> {
+        let gone = self.writer.write(decisions::Cleanup).await?;
+        gone.iter().for_each(|host| self.locks.remove_stale(host));
+        Ok(gone)
     }
 
     async fn hosts(&self) -> Result<Vec<HostInfo>, StoreError> {
-        hosts::list(&self.reads, self.lock.is_held()).await
+        hosts::list(&self.reads, &self.locks, self.now()).await
     }
 
     async fn report_handlers(&self, reports: &[HandlerReport]) -> Result<(), StoreError> {
-        self.writer.write(hosts::Report(reports.to_vec())).await
+        self.writer.write(handlers::Report(reports.to_vec())).await
     }
 
     async fn handlers(&self) -> Result<Vec<HandlerReport>, StoreError> {
-        hosts::handlers(&self.reads).await
+        handlers::list(&self.reads).await
     }
 
     async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
         groups::progress(&self.reads).await
     }
 
-    async fn changed(&self, at_most: Duration) {
+    async fn changed(&self, at_most: Duration) -> Changed {
         let asked = Instant::now();
         while !self.wakeup.is_due() {
             let left = at_most.saturating_sub(asked.elapsed());
@@ -159,6 +226,9 @@ impl Store for SqliteStore {
             self.writer.look_for_changes();
             self.wakeup.sleep(left.min(POLL)).await;
         }
+        // What another process wrote, the file does not tell: it may have been anything.
+        let membership = self.wakeup.is_due();
         self.wakeup.tell();
+        Changed { membership }
     }
 }

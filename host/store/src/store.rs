@@ -1,11 +1,18 @@
 //! The trait that every store implements, and the values that go through it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use pelton_core::{Claim, Commit, CommitOutcome, Control, Epoch, Event, Lease, Mark, NewEvent, Offset, Timestamp};
+use pelton_core::{
+    Acquired, Commit, CommitOutcome, Control, Decision, Epoch, Event, Lease, Mark, Membership, NewEvent, Offset,
+    Session, Survey, Timestamp,
+};
+use tokio::time::{Instant, sleep};
 
 use crate::StoreError;
+
+/// The least time between two looks for a change of membership.
+const PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(10);
 
 /// Where a store takes the time from. Passed in, so that tests and the simulation turn it themselves.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -153,8 +160,10 @@ pub struct ConsumerInfo {
     pub registered_at: Timestamp,
     /// When its host last said that it lives.
     pub last_heartbeat: Timestamp,
-    /// As [`HostInfo::alive`].
-    pub alive: bool,
+    /// Without a heartbeat for so long, it loses its partitions, in milliseconds.
+    pub session_timeout_ms: u64,
+    /// Whether it counts, or is stale: given up, silent for too long, or its process is gone.
+    pub active: bool,
 }
 
 /// A host that registered.
@@ -166,9 +175,10 @@ pub struct HostInfo {
     pub registered_at: Timestamp,
     /// When it last said that it lives.
     pub last_heartbeat: Timestamp,
-    /// Whether its process is there, as far as the store can tell at once (a lock that dies with the process); the age
-    /// of the heartbeat says the rest.
-    pub alive: bool,
+    /// Whether it counts, or is stale: given up, silent for too long, or its process is gone.
+    pub active: bool,
+    /// Free words about it.
+    pub labels: BTreeMap<String, String>,
     /// The groups it works for.
     pub groups: Vec<String>,
 }
@@ -216,6 +226,10 @@ pub struct Progress {
     pub head: Offset,
     /// The term.
     pub epoch: Epoch,
+    /// Who holds it.
+    pub owner: Option<Arc<str>>,
+    /// Who is to hold it.
+    pub target: Option<Arc<str>>,
     /// Whether the partition waits for somebody to resume it.
     pub stopped: bool,
     /// The digest of the module version under which the event at `committed` failed, if it did.
@@ -224,10 +238,58 @@ pub struct Progress {
     pub control: Control,
 }
 
+/// A host that registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registration {
+    /// Its id.
+    pub host: String,
+    /// Free words about it, shown with it.
+    pub labels: BTreeMap<String, String>,
+    /// The groups it works for.
+    pub memberships: Vec<Membership>,
+}
+
+/// How a group's positions are moved by hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reset {
+    /// The group.
+    pub group: String,
+    /// Partitions and where each shall stand; those that are not named stay.
+    pub to: BTreeMap<u32, Offset>,
+    /// Whether the state of these partitions is kept or cleared; `None` refuses if there is some.
+    pub clear_state: Option<bool>,
+    /// Whether to take the partitions away from members at work. Without it, a group with active members is refused.
+    pub force: bool,
+    /// Whether to only check.
+    pub dry_run: bool,
+}
+
+/// What there is after asking for a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backup {
+    /// A consistent copy was written, of so many bytes.
+    Written(u64),
+    /// The engine has better means of its own: these commands make the copy and restore it.
+    Commands {
+        /// Makes it.
+        dump: String,
+        /// Brings it back.
+        restore: String,
+    },
+}
+
+/// What a wait for changes ended with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Hosts, members, targets or owners may have changed, and not only streams and positions.
+    pub membership: bool,
+}
+
 /// Persistent, partitioned streams, and the groups that read them.
 ///
 /// Every method either happened whole or not at all, but an error of class [`StoreError::Unavailable`] leaves open
-/// which: `commit` is safe to repeat as it is, and so are all others but `append`, which ids make safe.
+/// which: `commit` is safe to repeat as it is, and so are all others but `append`, which ids make safe, and `register`, of
+/// which the last one counts.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     // --- What there is ------------------------------------------------------------------------------------------
@@ -261,8 +323,9 @@ pub trait Store: Send + Sync + 'static {
 
     // --- One partition of one group, under a lease -----------------------------------------------------------------
 
-    /// Takes a partition: the epoch grows, whoever held it is fenced from now on.
-    async fn acquire(&self, group: &str, partition: u32, host: &str) -> Result<Claim, StoreError>;
+    /// Takes a partition that is meant for the session's host, a member in good standing, and that nobody else holds: the
+    /// epoch grows, whoever held it is fenced from now on. The session's own host may hold it already: an earlier answer was lost.
+    async fn acquire(&self, group: &str, partition: u32, session: &Session) -> Result<Acquired, StoreError>;
 
     /// Moves the position and stores what goes with it, in one transaction: fence first, then state, then emitted events
     /// in partition order. A commit that was stored before (same epoch, and the position is where this one puts it) is
@@ -284,16 +347,51 @@ pub trait Store: Send + Sync + 'static {
     /// attempt.
     async fn resume(&self, group: &str, partition: Option<u32>) -> Result<(), StoreError>;
 
-    // --- Hosts --------------------------------------------------------------------------------------------------
+    /// Moves positions by hand, and clears what was known of the event at them. Whoever holds one of the partitions is
+    /// fenced, and the next owner gets a higher epoch. Refused with [`StoreError::OffsetOutOfRange`],
+    /// [`StoreError::GroupActive`], [`StoreError::HasState`]; and then nothing was moved.
+    async fn reset(&self, reset: &Reset) -> Result<(), StoreError>;
 
-    /// Registers a host with the groups it works for, or changes them; its first heartbeat.
-    async fn register(&self, host: &str, groups: &[String]) -> Result<(), StoreError>;
+    /// The first offset of a partition whose event was appended at this time or later; the head if there is none.
+    async fn offset_at(&self, stream: &str, partition: u32, time: Timestamp) -> Result<Offset, StoreError>;
 
-    /// Says that a host lives. False if the host is not registered (any more).
-    async fn heartbeat(&self, host: &str) -> Result<bool, StoreError>;
+    /// Removes a group with its positions and state. Refused with [`StoreError::GroupActive`] while members are active.
+    async fn delete_group(&self, group: &str) -> Result<(), StoreError>;
 
-    /// Removes a host and its registrations. What it reported of its handlers stays, for who asks later.
-    async fn deregister(&self, host: &str) -> Result<(), StoreError>;
+    /// Writes a consistent copy to a file that does not exist yet, or says how to get one.
+    async fn backup(&self, to: &Path) -> Result<Backup, StoreError>;
+
+    // --- Hosts and members --------------------------------------------------------------------------------------
+
+    /// Registers a host and takes its lock, which lives as long as this store or the process, whichever ends first. An
+    /// earlier registration of the same id ends, and what it held is free: the same host finds its targets again.
+    /// Refused with [`StoreError::HostInUse`] while another process holds the lock, or, where locks do not hold, while the
+    /// earlier registration is not silent for its session timeout.
+    async fn register(&self, registration: &Registration) -> Result<Session, StoreError>;
+
+    /// Changes the groups that a host works for; its first heartbeat in new ones. Partitions of groups it leaves stay its
+    /// own until it releases them. False if the registration is over.
+    async fn join(&self, session: &Session, memberships: &[Membership]) -> Result<bool, StoreError>;
+
+    /// Says that hosts live, all in one statement, and answers for each whether its registration stands. One that is over,
+    /// even for a single group, must register again.
+    async fn heartbeat(&self, sessions: &[Session]) -> Result<Vec<bool>, StoreError>;
+
+    /// Removes a host with its memberships, frees what it holds and lets go of its lock. Nothing happens if the
+    /// registration is over. What it reported of its handlers stays, for who asks before the next host registers.
+    async fn deregister(&self, session: &Session) -> Result<(), StoreError>;
+
+    /// Returns when a lock that [`Self::register`] took may be lost: the host breaks off its calls and registers again.
+    async fn lock_lost(&self);
+
+    /// All hosts, members and seats, of one moment.
+    async fn survey(&self) -> Result<Survey, StoreError>;
+
+    /// Carries out a decision, if what it was based on still holds; false if not.
+    async fn decide(&self, decision: &Decision) -> Result<bool, StoreError>;
+
+    /// Removes expelled hosts and members for good, and says whom.
+    async fn cleanup(&self) -> Result<Vec<String>, StoreError>;
 
     /// All registered hosts, by id.
     async fn hosts(&self) -> Result<Vec<HostInfo>, StoreError>;
@@ -311,5 +409,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns when something may have changed since the last call, or after `at_most`. A hint and no more: a caller
     /// that reads `progress` after each return misses nothing, even if every hint is lost.
-    async fn changed(&self, at_most: Duration);
+    async fn changed(&self, at_most: Duration) -> Changed;
+
+    /// As [`Self::changed`], but events and positions wake nobody: for who looks after hosts and members.
+    async fn membership_changed(&self, at_most: Duration) {
+        let asked = Instant::now();
+        loop {
+            let left = at_most.saturating_sub(asked.elapsed());
+            if left.is_zero() || self.changed(left).await.membership {
+                return;
+            }
+            // Other changes may come many times a millisecond.
+            sleep(PAUSE_BETWEEN_CHANGES.min(left)).await;
+        }
+    }
 }

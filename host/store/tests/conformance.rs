@@ -4,6 +4,10 @@
 
 #[path = "conformance/bed.rs"]
 mod bed;
+#[path = "postgres/bouncer.rs"]
+mod bouncer;
+#[path = "conformance/by_hand.rs"]
+mod by_hand;
 #[path = "conformance/commit.rs"]
 mod commit;
 #[path = "conformance/groups.rs"]
@@ -12,6 +16,12 @@ mod groups;
 mod hosts;
 #[path = "conformance/log.rs"]
 mod log;
+#[path = "conformance/membership.rs"]
+mod membership;
+#[path = "postgres/schema.rs"]
+mod schema;
+#[path = "postgres/user.rs"]
+mod user;
 #[path = "conformance/wakeups.rs"]
 mod wakeups;
 
@@ -22,7 +32,10 @@ macro_rules! suite {
             $(mod $file {
                 $(#[tokio::test]
                 async fn $scenario() {
-                    crate::$file::$scenario(crate::bed::Bed::$engine().await).await;
+                    let bed: Option<crate::bed::Bed> = crate::bed::Bed::$engine().await.into();
+                    if let Some(bed) = bed {
+                        crate::$file::$scenario(bed).await;
+                    }
                 })*
             })*
         }
@@ -33,6 +46,8 @@ macro_rules! engines {
     ($($scenarios:tt)*) => {
         suite! { memory: $($scenarios)* }
         suite! { sqlite: $($scenarios)* }
+        suite! { postgres: $($scenarios)* }
+        suite! { postgres_pooled: $($scenarios)* }
     };
 }
 
@@ -103,11 +118,48 @@ engines! {
     hosts::{
         a_host_registers_beats_and_leaves,
         a_heartbeat_of_an_unknown_host_is_told_so,
-        registering_again_changes_the_groups,
+        joining_changes_the_groups,
         a_host_cannot_join_an_unknown_group,
         a_group_names_its_consumers,
         a_report_replaces_the_one_before,
         reports_outlive_their_host,
+    }
+    membership::{
+        only_the_target_acquires,
+        a_held_partition_is_not_acquired_until_it_is_released,
+        the_same_host_acquires_again_after_a_lost_answer,
+        only_a_member_in_good_standing_acquires,
+        an_ended_registration_acquires_nothing,
+        registering_again_frees_the_seats_and_keeps_the_targets,
+        an_incarnation_is_never_used_twice,
+        many_heartbeats_are_answered_one_by_one,
+        expelling_a_host_ends_its_registration_and_frees_what_it_holds,
+        expelling_from_one_group_keeps_the_others,
+        expelling_fails_when_a_heartbeat_came_in_between,
+        expelling_does_not_hit_a_later_registration,
+        assigning_under_an_old_generation_changes_nothing,
+        targets_and_homes_of_many_partitions_are_written_at_once,
+        joining_and_leaving_change_the_generation,
+        leaving_a_group_keeps_what_is_owned_until_it_is_released,
+        deregistering_frees_everything,
+        a_survey_tells_hosts_members_and_seats,
+        cleaning_up_removes_the_expelled_and_names_them,
+        progress_tells_owner_and_target,
+        hosts_show_labels_and_groups,
+        a_silent_host_shows_as_stale,
+    }
+    by_hand::{
+        a_reset_moves_positions_and_fences_the_owner,
+        a_reset_moves_only_the_partitions_that_are_named,
+        a_reset_refuses_active_members_unless_forced,
+        a_reset_to_where_no_event_is_or_will_be_next_is_refused,
+        a_reset_past_state_wants_a_word_about_it,
+        clearing_state_clears_only_the_partitions_that_are_named,
+        a_dry_run_changes_nothing,
+        a_time_leads_to_its_first_event,
+        a_deleted_group_leaves_nothing,
+        a_group_with_active_members_is_not_deleted,
+        a_group_deleted_and_created_again_starts_anew,
     }
     wakeups::{
         an_append_wakes,
@@ -116,5 +168,6 @@ engines! {
         a_change_between_two_waits_is_not_lost,
         waiting_ends_without_a_change,
         declaring_what_is_there_wakes_nobody,
+        a_registration_wakes_who_looks_after_members,
     }
 }

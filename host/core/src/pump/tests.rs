@@ -58,7 +58,11 @@ fn invoked(handled: u32, next: u64, outcome: Outcome) -> Input {
 }
 
 fn told(head: u64, control: Control) -> Input {
-    Input::Told { head: Offset(head), control, epoch: Epoch(1) }
+    Input::Told { head: Offset(head), control, epoch: Epoch(1), holder: Holder::Us }
+}
+
+fn held(epoch: u64, holder: Holder) -> Input {
+    Input::Told { head: Offset(5), control: Control::default(), epoch: Epoch(epoch), holder }
 }
 
 fn failed() -> Outcome {
@@ -316,7 +320,7 @@ fn a_fence_ends_it_with_nothing_more_to_do() {
 fn a_partition_that_waits_learns_from_a_hint_that_somebody_else_acquired_it() {
     let stopped = Mark::Stop { attempts: 1, reason: String::new() };
     let mut pump = running(FailurePolicy::Stop, Claim { mark: stopped, ..claim(0, 5) });
-    pump.handle(NOW, Input::Told { head: Offset(5), control: Control::default(), epoch: Epoch(2) });
+    pump.handle(NOW, held(2, Holder::Other));
     assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Fenced)]);
 }
 
@@ -374,4 +378,77 @@ fn an_interruption_and_an_outage_cost_no_attempt() {
         let later = pump.deadline().unwrap_or(NOW);
         assert_eq!(actions(&mut pump, later), [invoke(10, 1)]);
     }
+}
+
+#[test]
+fn a_partition_that_was_taken_away_under_the_same_term_ends_even_if_nobody_acquired_it_since() {
+    let mut pump = running(retry(), claim(5, 5));
+    pump.handle(NOW, held(1, Holder::Us));
+    assert_eq!(actions(&mut pump, NOW), []);
+    pump.handle(NOW, held(1, Holder::Nobody));
+    assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Fenced)]);
+}
+
+#[test]
+fn an_older_hint_says_nothing_about_the_present_term() {
+    let mut pump = running(retry(), Claim { epoch: Epoch(2), ..claim(5, 5) });
+    pump.handle(NOW, held(1, Holder::Nobody));
+    pump.handle(NOW, held(1, Holder::Other));
+    assert_eq!(actions(&mut pump, NOW), []);
+}
+
+#[test]
+fn a_loss_that_was_told_before_the_answer_to_the_acquisition_counts() {
+    let mut pump = Pump::new(settings(retry()));
+    assert_eq!(pump.next_action(NOW), Some(Action::Acquire));
+    pump.handle(NOW, held(1, Holder::Us));
+    pump.handle(NOW, held(1, Holder::Nobody));
+    pump.handle(NOW, Input::Acquired(claim(0, 5)));
+    assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Fenced)]);
+}
+
+#[test]
+fn a_partition_that_is_held_is_asked_for_again_when_it_is_free_or_after_a_wait() {
+    let mut pump = Pump::new(settings(retry()));
+    assert_eq!(pump.next_action(NOW), Some(Action::Acquire));
+    pump.handle(NOW, Input::NotAcquired);
+    assert_eq!(actions(&mut pump, NOW), []);
+    let later = pump.deadline().expect("a time to try again");
+    assert_eq!(actions(&mut pump, later), [Action::Acquire]);
+    pump.handle(later, Input::NotAcquired);
+    pump.handle(later, held(1, Holder::Other));
+    assert_eq!(actions(&mut pump, later), []);
+    pump.handle(later, held(1, Holder::Nobody));
+    assert_eq!(actions(&mut pump, later), [Action::Acquire]);
+}
+
+#[test]
+fn a_partition_that_becomes_free_while_it_is_asked_for_is_asked_for_once_more() {
+    let mut pump = Pump::new(settings(retry()));
+    assert_eq!(pump.next_action(NOW), Some(Action::Acquire));
+    pump.handle(NOW, held(1, Holder::Nobody));
+    pump.handle(NOW, Input::NotAcquired);
+    assert_eq!(actions(&mut pump, NOW), [Action::Acquire]);
+    pump.handle(NOW, Input::NotAcquired);
+    assert_eq!(actions(&mut pump, NOW), []);
+}
+
+#[test]
+fn a_hint_that_it_is_free_does_not_shorten_the_wait_for_a_store_that_does_not_answer() {
+    let mut pump = Pump::new(settings(retry()));
+    assert_eq!(pump.next_action(NOW), Some(Action::Acquire));
+    pump.handle(NOW, Input::StoreFailed(Request::Acquire));
+    pump.handle(NOW, held(1, Holder::Nobody));
+    assert_eq!(actions(&mut pump, NOW), []);
+}
+
+#[test]
+fn a_partition_that_nobody_holds_while_it_is_given_back_is_no_loss() {
+    let mut pump = running(retry(), claim(5, 5));
+    pump.handle(NOW, Input::Drain);
+    assert_eq!(actions(&mut pump, NOW), [Action::Release]);
+    pump.handle(NOW, held(1, Holder::Nobody));
+    assert_eq!(actions(&mut pump, NOW), []);
+    pump.handle(NOW, Input::Released);
+    assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Drained)]);
 }

@@ -1,4 +1,6 @@
-//! `pelton groups` and `pelton group show|pause|resume`
+//! `pelton groups` and `pelton group show|pause|resume`; the way to the other commands of a group.
+
+use std::time::Duration;
 
 use anyhow::bail;
 use pelton_core::Mark;
@@ -7,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{Common, GroupArgs, GroupCommand},
-    heartbeat::SESSION_TIMEOUT,
+    commands::{group_delete, group_export, group_reset},
+    config::show_duration,
     output,
     time::show,
 };
@@ -25,11 +28,11 @@ enum State {
 
 impl State {
     fn of(partition: &GroupPartition, group: &GroupInfo) -> Self {
-        let alive = |consumer: &ConsumerInfo| partition.owner.as_ref() == Some(&consumer.host) && consumer.alive;
+        let works = |consumer: &ConsumerInfo| partition.owner.as_ref() == Some(&consumer.host) && consumer.active;
         match partition.mark {
             Mark::Stop { .. } => Self::Stopped,
             _ if partition.control.paused => Self::Paused,
-            _ if !group.consumers.iter().any(alive) => Self::Unowned,
+            _ if !group.consumers.iter().any(works) => Self::Unowned,
             Mark::Retry { .. } => Self::Retrying,
             Mark::Clear if lag(partition) > 0 => Self::Running,
             Mark::Clear => Self::Idle,
@@ -82,9 +85,9 @@ pub async fn groups(common: &Common) -> anyhow::Result<()> {
 /// `pelton group …`
 ///
 /// # Errors
-/// A configuration or store that cannot be read, a group or partition that does not exist.
+/// A configuration or store that cannot be read, a group or partition that does not exist; whatever the command refuses.
 pub async fn group(common: &Common, command: &GroupCommand) -> anyhow::Result<()> {
-    let (_, store) = super::open(common, false).await?;
+    let (config, store) = super::open(common, false).await?;
     match command {
         GroupCommand::Show { group } => show_group(common, &find(&*store, group).await?),
         GroupCommand::Pause(args) => {
@@ -95,6 +98,9 @@ pub async fn group(common: &Common, command: &GroupCommand) -> anyhow::Result<()
             store.resume(&args.group, args.partition).await?;
             confirm(common, args, "resumed", "an event that failed is tried again")
         }
+        GroupCommand::Reset(args) => group_reset::reset(common, &*store, args).await,
+        GroupCommand::Export { group } => group_export::export(&*store, group).await,
+        GroupCommand::Delete { group } => group_delete::delete(common, &config, &*store, group).await,
     }
 }
 
@@ -109,7 +115,8 @@ fn confirm(common: &Common, args: &GroupArgs, done: &str, meaning: &str) -> anyh
     Ok(())
 }
 
-async fn find(store: &dyn Store, name: &str) -> anyhow::Result<GroupInfo> {
+/// The group of this name, or an error that names those there are.
+pub(super) async fn find(store: &dyn Store, name: &str) -> anyhow::Result<GroupInfo> {
     let groups = store.groups().await?;
     let names: Vec<_> = groups.iter().map(|group| format!("{:?}", group.name)).collect();
     match groups.into_iter().find(|group| group.name == name) {
@@ -154,9 +161,10 @@ fn show_group(common: &Common, group: &GroupInfo) -> anyhow::Result<()> {
     output::line("")?;
     let rows = group.consumers.iter().map(|consumer| {
         let (since, beat) = (show(consumer.registered_at), show(consumer.last_heartbeat));
-        [consumer.host.clone(), status(consumer).into(), since, beat]
+        [consumer.host.clone(), status(consumer.active).into(), since, beat, session_timeout(consumer)]
     });
-    output::table(["consumer", "status", "registered", "last heartbeat"], rows, "no consumers: start `pelton run`")?;
+    let heading = ["consumer", "status", "registered", "last heartbeat", "session timeout"];
+    output::table(heading, rows, "no consumers: start `pelton run`")?;
     Ok(())
 }
 
@@ -199,17 +207,23 @@ fn consumer_json(consumer: &ConsumerInfo) -> Value {
         "host": consumer.host,
         "registered_at": show(consumer.registered_at),
         "last_heartbeat": show(consumer.last_heartbeat),
-        "status": status(consumer),
+        "session_timeout": session_timeout(consumer),
+        "status": status(consumer.active),
     })
 }
 
-fn status(consumer: &ConsumerInfo) -> &'static str {
-    let age_ms = pelton_store::system_clock()().0.saturating_sub(consumer.last_heartbeat.0);
-    if consumer.alive && u128::from(age_ms) < SESSION_TIMEOUT.as_millis() { "active" } else { "stale" }
+/// How a host or consumer is called that counts, and one that does not.
+pub(super) fn status(active: bool) -> &'static str {
+    if active { "active" } else { "stale" }
+}
+
+/// As `workers.toml` says it.
+fn session_timeout(consumer: &ConsumerInfo) -> String {
+    show_duration(Duration::from_millis(consumer.session_timeout_ms))
 }
 
 fn members(group: &GroupInfo) -> usize {
-    group.consumers.iter().filter(|consumer| status(consumer) == "active").count()
+    group.consumers.iter().filter(|consumer| consumer.active).count()
 }
 
 fn lag(partition: &GroupPartition) -> u64 {

@@ -1,9 +1,14 @@
 //! The commands: each reads its arguments, asks the store or the daemon, and prints.
 
 pub mod append;
+pub mod backup;
 pub mod check;
+pub mod group_delete;
+pub mod group_export;
+pub mod group_reset;
 pub mod groups;
 pub mod handlers;
+pub mod hosts;
 pub mod run;
 pub mod streams;
 pub mod tail;
@@ -11,7 +16,7 @@ pub mod test;
 
 use std::sync::Arc;
 
-use pelton_store::{Store, StoreOptions, system_clock};
+use pelton_store::{Store, StoreOptions};
 
 use crate::{
     build,
@@ -24,13 +29,7 @@ use crate::{
 /// The configuration, and its store as a command sees it: beside the daemon, without its lock.
 async fn open(common: &Common, create: bool) -> anyhow::Result<(Config, Arc<dyn Store>)> {
     let config = Config::load(&common.config)?;
-    let options = StoreOptions {
-        auto_migrate: config.store.auto_migrate,
-        durability: config.store.durability,
-        clock: system_clock(),
-        host: false,
-        create,
-    };
+    let options = config.store.options(create);
     let store = pelton_store::open(&config.store.url, &options).await?;
     Ok((config, store))
 }
@@ -59,13 +58,7 @@ pub fn build(common: &Common, args: &BuildArgs) -> anyhow::Result<()> {
 /// A store that cannot be opened, or that contradicts the configuration.
 pub async fn migrate(common: &Common) -> anyhow::Result<()> {
     let config = Config::load(&common.config)?;
-    let options = StoreOptions {
-        auto_migrate: true,
-        durability: config.store.durability,
-        clock: system_clock(),
-        host: false,
-        create: true,
-    };
+    let options = StoreOptions { auto_migrate: true, ..config.store.options(true) };
     let store = pelton_store::open(&config.store.url, &options).await?;
     declare(&*store, &config).await?;
     let (streams, groups) = (config.streams.len(), config.groups.len());

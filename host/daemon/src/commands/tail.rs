@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use anyhow::bail;
 use pelton_core::{Event, Offset};
-use pelton_store::{ReadLimit, Store, StoreError, StreamInfo};
+use pelton_store::{GroupInfo, ReadLimit, Store, StoreError, StreamInfo};
 
 use crate::{
     cli::{Common, TailArgs},
@@ -50,27 +50,39 @@ struct Cursor {
     /// Without `--follow`: where to end.
     end: Offset,
     events: VecDeque<Event>,
+    /// The last look found nothing.
+    is_dry: bool,
 }
 
 /// Prints the events of a stream, those of several partitions in the order of their times.
 ///
 /// # Errors
-/// A stream or partition that does not exist.
+/// A stream, partition or group that does not exist; a group that reads another stream.
 pub async fn tail(common: &Common, args: &TailArgs) -> anyhow::Result<()> {
     let (_, store) = super::open(common, false).await?;
     let stream = find(&*store, &args.stream).await?;
-    let mut cursors = cursors(&stream, args)?;
+    let group = match &args.group {
+        Some(group) => Some(reader(&*store, group, &args.stream).await?),
+        None => None,
+    };
+    let mut cursors = cursors(&stream, group.as_ref(), args)?;
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
-        for cursor in &mut cursors {
-            cursor.fill(&*store, &args.stream, args.follow).await?;
+        // All of them when one has been printed, and not an empty one for every line.
+        if cursors.iter().any(|cursor| cursor.events.is_empty() && !cursor.is_dry) {
+            for cursor in &mut cursors {
+                cursor.fill(&*store, &args.stream, args.follow).await?;
+            }
         }
         match earliest(&mut cursors) {
             Some((partition, event)) => {
                 print(common, &args.stream, partition, &event)?;
                 left -= 1;
             }
-            None if args.follow => store.changed(POLL_INTERVAL).await,
+            None if args.follow => {
+                store.changed(POLL_INTERVAL).await;
+                cursors.iter_mut().for_each(|cursor| cursor.is_dry = false);
+            }
             None => break,
         }
     }
@@ -87,26 +99,42 @@ async fn find(store: &dyn Store, name: &str) -> anyhow::Result<StreamInfo> {
     }
 }
 
-fn cursors(stream: &StreamInfo, args: &TailArgs) -> Result<Vec<Cursor>, StoreError> {
+/// The group whose positions to begin at.
+async fn reader(store: &dyn Store, group: &str, stream: &str) -> anyhow::Result<GroupInfo> {
+    let info = super::groups::find(store, group).await?;
+    if info.stream != stream {
+        let reads = info.stream;
+        bail!("group {group:?} reads stream {reads:?}, not {stream:?}; see `pelton tail {reads} --group {group}`");
+    }
+    Ok(info)
+}
+
+fn cursors(stream: &StreamInfo, group: Option<&GroupInfo>, args: &TailArgs) -> Result<Vec<Cursor>, StoreError> {
     let partitions = stream.spec.partitions;
     if let Some(partition) = args.partition.filter(|partition| *partition >= partitions) {
         return Err(StoreError::UnknownPartition { what: format!("stream {:?}", args.stream), partition, partitions });
     }
     let wanted = (0..).zip(&stream.partitions).filter(|(partition, _)| args.partition.is_none_or(|p| p == *partition));
     let cursor = |(partition, bounds): (u32, &pelton_store::StreamPartition)| {
-        let next = match args.from {
-            From::Earliest => bounds.first,
-            From::Latest => bounds.head,
-            From::At(offset) => Offset(offset).max(bounds.first),
+        let at_group = group.and_then(|group| group.partitions.get(partition as usize));
+        let next = match (at_group, args.from) {
+            (Some(at), _) => at.committed.max(bounds.first),
+            (None, From::Earliest) => bounds.first,
+            (None, From::Latest) => bounds.head,
+            (None, From::At(offset)) => Offset(offset).max(bounds.first),
         };
-        Cursor { partition, next, end: bounds.head, events: VecDeque::new() }
+        Cursor { partition, next, end: bounds.head, events: VecDeque::new(), is_dry: false }
     };
     Ok(wanted.map(cursor).collect())
 }
 
 impl Cursor {
     async fn fill(&mut self, store: &dyn Store, stream: &str, follow: bool) -> Result<(), StoreError> {
-        if !self.events.is_empty() || (!follow && self.next >= self.end) {
+        if !self.events.is_empty() {
+            return Ok(());
+        }
+        if !follow && self.next >= self.end {
+            self.is_dry = true;
             return Ok(());
         }
         let mut events = store.read(stream, self.partition, self.next, CHUNK).await?;
@@ -119,6 +147,7 @@ impl Cursor {
             self.next = last.offset.next();
         }
         self.events.extend(events);
+        self.is_dry = self.events.is_empty();
         Ok(())
     }
 }

@@ -15,6 +15,12 @@ const COMMIT_AHEAD_MAX: u64 = 100;
 const POLL_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// More often would be a busy loop over the database.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(10);
+const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+/// More often would cost the store more than an earlier take-over is worth.
+const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
+const SESSION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// A host may miss two heartbeats and is still there.
+const HEARTBEATS_PER_SESSION: u32 = 3;
 
 pub(super) fn groups(
     root: &Section<'_>,
@@ -29,6 +35,7 @@ pub(super) fn groups(
     }
     // What no group uses is checked all the same.
     group_fields(&defaults);
+    session(&defaults, "[defaults]");
     for name in ["stream", "handler"] {
         defaults.string(name);
     }
@@ -50,15 +57,33 @@ fn group(
     if !handler.is_empty() && !handlers.contains_key(&handler) {
         section.fault_at("handler", format_args!("handler {handler:?} is not declared; add [handlers.{handler}]"));
     }
-    let (start, pump, poll_interval, exit_on_stop) = group_fields(&section);
+    let fields = group_fields(&section);
+    let (heartbeat_interval, session_timeout) = session(&section, &format!("group {name:?}"));
     section.finish();
-    GroupConfig { spec: GroupSpec { name: name.into(), stream, handler, start }, pump, poll_interval, exit_on_stop }
+    GroupConfig {
+        spec: GroupSpec { name: name.into(), stream, handler, start: fields.start },
+        pump: fields.pump,
+        poll_interval: fields.poll_interval,
+        heartbeat_interval,
+        session_timeout,
+        partitions_max: fields.partitions_max,
+        exit_on_stop: fields.exit_on_stop,
+    }
 }
 
-/// The fields that `[defaults]` may set too.
-fn group_fields(section: &Section<'_>) -> (Start, PumpSettings, Duration, bool) {
+/// Fields that stand for themselves and that `[defaults]` may set too.
+struct Fields {
+    start: Start,
+    pump: PumpSettings,
+    poll_interval: Duration,
+    partitions_max: u32,
+    exit_on_stop: bool,
+}
+
+fn group_fields(section: &Section<'_>) -> Fields {
     let start = section.string("start").map_or(Start::Earliest, |text| start(section, &text));
     section.word("commit", &[("after-batch", ())]);
+    let partitions_max = section.integer("partitions_max", 0, u64::from(u32::MAX)).map_or(0, |n| n as u32);
     let poll_interval = section.duration("poll_interval").unwrap_or(POLL_INTERVAL_DEFAULT);
     if poll_interval < POLL_INTERVAL_MIN {
         let (found, least) = (show_duration(poll_interval), show_duration(POLL_INTERVAL_MIN));
@@ -73,7 +98,43 @@ fn group_fields(section: &Section<'_>) -> (Start, PumpSettings, Duration, bool) 
         commit_ahead: section.integer("commit_ahead", 0, COMMIT_AHEAD_MAX).map_or(1, |n| n as u32),
         on_failure,
     };
-    (start, pump, poll_interval, exit_on_stop)
+    Fields { start, pump, poll_interval, partitions_max, exit_on_stop }
+}
+
+/// The heartbeat's interval and the session timeout, which must fit together.
+fn session(section: &Section<'_>, whose: &str) -> (Duration, Duration) {
+    const NAMES: [&str; 2] = ["session_timeout", "heartbeat_interval"];
+    let found = NAMES.map(|name| section.duration(name));
+    let timeout = found[0].unwrap_or(SESSION_TIMEOUT_DEFAULT);
+    let heartbeat = found[1].unwrap_or(HEARTBEAT_INTERVAL_DEFAULT);
+    if heartbeat < HEARTBEAT_INTERVAL_MIN {
+        let (least, found) = (show_duration(HEARTBEAT_INTERVAL_MIN), show_duration(heartbeat));
+        section.fault_at(NAMES[1], format_args!("expected at least {least:?}, found {found:?}; a host whose process is gone is noticed within a second anyway"));
+        return (heartbeat, timeout);
+    }
+    let least = heartbeat.saturating_mul(HEARTBEATS_PER_SESSION);
+    let is_faulty = NAMES.iter().zip(found).any(|(name, found)| found.is_none() && section.is_set(name));
+    // What a group takes from `[defaults]` as a whole is told there, once.
+    if timeout >= least || is_faulty || !section.sets_any(&NAMES) {
+        return (heartbeat, timeout);
+    }
+    let (raised, lowered) = (show_duration(least), timeout / HEARTBEATS_PER_SESSION);
+    let [of_timeout, of_heartbeat] = found.map(|found| if found.is_some() { "" } else { ", the default" });
+    let remedy = match found {
+        [None, _] => format!("set it to {raised}"),
+        [_, None] if lowered >= HEARTBEAT_INTERVAL_MIN => {
+            format!("raise it to {raised}, or set heartbeat_interval to {}", show_duration(lowered))
+        }
+        _ => format!("raise it to {raised}"),
+    };
+    let (timeout_shown, heartbeat_shown) = (show_duration(timeout), show_duration(heartbeat));
+    section.fault_among(
+        &NAMES,
+        format_args!(
+            "{whose}: session_timeout ({timeout_shown}{of_timeout}) must be at least {HEARTBEATS_PER_SESSION} × heartbeat_interval ({heartbeat_shown}{of_heartbeat}); {remedy}"
+        ),
+    );
+    (heartbeat, timeout)
 }
 
 fn start(section: &Section<'_>, text: &str) -> Start {

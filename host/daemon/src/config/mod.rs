@@ -14,11 +14,12 @@ use std::{
 
 use pelton_core::PumpSettings;
 use pelton_sandbox::Limits;
-use pelton_store::{Durability, GroupSpec, StreamSpec};
+use pelton_store::{Durability, GroupSpec, StoreOptions, StreamSpec};
 use toml::de::DeTable;
 
 pub use reader::Fault;
 use reader::{Document, Section};
+pub(crate) use units::show_duration;
 
 /// A configuration that holds together.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,13 +45,19 @@ pub struct HostConfig {
     pub cache: PathBuf,
     /// How long a batch may go on after a signal to stop.
     pub shutdown_grace: Duration,
+    /// How often stale hosts and members are removed.
+    pub cleanup_interval: Duration,
+    /// Free words about the host, shown with it.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// `[store]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// `sqlite://PATH`, with an absolute path.
+    /// `sqlite://PATH`, with an absolute path, or `postgres://…`, which may hold a password.
     pub url: String,
+    /// The schema in PostgreSQL; means nothing to SQLite.
+    pub schema: String,
     /// Whether to bring the schema up to date when the store is opened.
     pub auto_migrate: bool,
     /// Of commits that move only positions.
@@ -83,6 +90,12 @@ pub struct GroupConfig {
     pub pump: PumpSettings,
     /// New events are looked for this often at least.
     pub poll_interval: Duration,
+    /// How often the host says that it lives; the shortest one of its groups counts.
+    pub heartbeat_interval: Duration,
+    /// Without a heartbeat for so long, the host loses its partitions of this group.
+    pub session_timeout: Duration,
+    /// Partitions the host takes at most; 0 for as many as there are.
+    pub partitions_max: u32,
     /// Whether a stopped partition ends the process with status 3.
     pub exit_on_stop: bool,
 }
@@ -110,6 +123,20 @@ impl fmt::Display for ConfigError {
             }
         }
         Ok(())
+    }
+}
+
+impl StoreConfig {
+    /// How a daemon or a command opens the store; with `create`, it is created if it is not there.
+    #[must_use]
+    pub fn options(&self, create: bool) -> StoreOptions {
+        StoreOptions {
+            auto_migrate: self.auto_migrate,
+            create,
+            schema: self.schema.clone(),
+            durability: self.durability,
+            ..StoreOptions::default()
+        }
     }
 }
 

@@ -62,10 +62,14 @@ impl<'a> Document<'a> {
         while let Some(start) = rest.find("${") {
             out.push_str(&rest[..start]);
             let Some(end) = rest[start..].find('}') else {
-                return Err(format!("\"${{\" without \"}}\" in {text:?}; write ${{NAME}} or ${{NAME:-default}}"));
+                // The text around it is not shown: it may be a secret.
+                return Err("\"${\" without \"}\"; write ${NAME} or ${NAME:-default}".into());
             };
             let inner = &rest[start + 2..start + end];
             let (name, default) = inner.split_once(":-").map_or((inner, None), |(name, or)| (name, Some(or)));
+            if !is_variable(name) {
+                return Err("\"${…}\" holds no name of a variable; write ${NAME} or ${NAME:-default}".into());
+            }
             match (self.environment)(name).filter(|value| !value.is_empty() || default.is_none()) {
                 Some(value) => out.push_str(&value),
                 None => match default {
@@ -154,6 +158,17 @@ impl<'a> Section<'a> {
             Some((path, value)) => self.document.fault(&value.span(), format!("{path}: {message}")),
             None => self.document.fault(&self.span, format!("{}: {message}", self.path_of(name))),
         }
+    }
+
+    /// Reports a fault that concerns more than one field, where the first of them that is set stands.
+    pub(super) fn fault_among(&self, names: &[&'static str], message: impl std::fmt::Display) {
+        let span = names.iter().find_map(|name| self.find(name)).map_or(self.span.clone(), |(_, value)| value.span());
+        self.document.fault(&span, message.to_string());
+    }
+
+    /// Whether this very table sets one of these, and not only the fallback.
+    pub(super) fn sets_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.table.is_some_and(|table| table.contains_key(*name)))
     }
 
     pub(super) fn is_set(&self, name: &'static str) -> bool {
@@ -279,6 +294,11 @@ impl<'a> Section<'a> {
     fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
+}
+
+fn is_variable(name: &str) -> bool {
+    let begins = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    begins && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn integer(value: &DeValue<'_>) -> Option<i128> {

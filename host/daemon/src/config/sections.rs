@@ -8,6 +8,7 @@ use pelton_store::{Durability, StreamSpec};
 use super::{
     HandlerConfig, HostConfig, StoreConfig,
     reader::{Document, Section},
+    units::show_duration,
 };
 
 const PARTITIONS_DEFAULT: u32 = 8;
@@ -17,50 +18,119 @@ const PAYLOAD_MAX_DEFAULT: u64 = 1 << 20;
 /// A payload is held in memory several times over, by host and guest.
 const PAYLOAD_MAX_MOST: u64 = 64 << 20;
 const REUSE_DEFAULT: u64 = 10_000;
+const CLEANUP_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
+/// More often would be work for nothing: only rows that nobody looks at any more are removed.
+const CLEANUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const LABEL_BYTES_MAX: usize = 256;
+const SCHEMA_DEFAULT: &str = "pelton";
+/// PostgreSQL cuts longer names off.
+const SCHEMA_BYTES_MAX: usize = 63;
 
 pub(super) fn host(section: Section<'_>, folder: &Path) -> HostConfig {
     let id = section.string("id");
     if let Some(Err(fault)) = id.as_deref().map(pelton_core::check_name) {
         section.fault_at("id", fault);
     }
+    let cleanup_interval = section.duration("cleanup_interval").unwrap_or(CLEANUP_INTERVAL_DEFAULT);
+    if cleanup_interval < CLEANUP_INTERVAL_MIN {
+        let (least, found) = (show_duration(CLEANUP_INTERVAL_MIN), show_duration(cleanup_interval));
+        section.fault_at(
+            "cleanup_interval",
+            format_args!("expected at least {least:?}, found {found:?}; take-over never waits for it"),
+        );
+    }
     let host = HostConfig {
         id,
         cache: folder.join(section.string("cache").unwrap_or_else(|| ".pelton/cache".into())),
         shutdown_grace: section.duration("shutdown_grace").unwrap_or(Duration::from_secs(10)),
+        cleanup_interval,
+        labels: labels(&section),
     };
     section.finish();
     host
 }
 
+fn labels(host: &Section<'_>) -> BTreeMap<String, String> {
+    let labels: BTreeMap<_, _> = host.string_map("labels").into_iter().collect();
+    for (name, value) in &labels {
+        if let Err(fault) = pelton_core::check_name(name) {
+            host.fault_at("labels", fault);
+        }
+        let bytes = value.len();
+        if bytes > LABEL_BYTES_MAX {
+            host.fault_at(
+                "labels",
+                format_args!(
+                    "expected at most {LABEL_BYTES_MAX} bytes in {name:?}, found {bytes}; labels are shown in tables"
+                ),
+            );
+        }
+        if value.chars().any(char::is_control) {
+            host.fault_at("labels", format_args!("expected one line of text in {name:?}, found {value:?}"));
+        }
+    }
+    labels
+}
+
 pub(super) fn store(section: Section<'_>, folder: &Path, document: &Document<'_>) -> StoreConfig {
     let declared = section.string("url");
     let overridden = document.variable("PELTON_STORE");
-    let url = overridden.clone().or(declared).unwrap_or_else(|| "sqlite://pelton.db".into());
+    let source = if overridden.is_some() { " (from PELTON_STORE)" } else { "" };
+    // A file that is made for PostgreSQL may say `schema` although a test of it runs on SQLite.
+    let meant_for_postgres = declared.as_deref().is_some_and(is_postgres);
+    let url = overridden.or(declared).unwrap_or_else(|| "sqlite://pelton.db".into());
     let url = match url.strip_prefix("sqlite://") {
         Some("") => {
-            section.fault_at("url", "expected a file after sqlite://, as in \"sqlite://pelton.db\"");
+            section
+                .fault_at("url", format_args!("expected a file after sqlite://, as in \"sqlite://pelton.db\"{source}"));
             url
         }
-        Some(path) => format!("sqlite://{}", folder.join(path).display()),
+        Some(path) => {
+            if !meant_for_postgres && section.is_set("schema") {
+                section.fault_at(
+                    "schema",
+                    "only means something with PostgreSQL, and the store is SQLite; remove it, or change store.url",
+                );
+            }
+            format!("sqlite://{}", folder.join(path).display())
+        }
+        None if is_postgres(&url) => url,
         None => {
-            let source = if overridden.is_some() { " (from PELTON_STORE)" } else { "" };
             // The URL may hold a password: only its scheme is shown.
-            let scheme = url.split_once(':').map_or("no scheme", |(scheme, _)| scheme);
+            let scheme = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
             section.fault_at(
                 "url",
-                format_args!("expected \"sqlite://FILE\", found {scheme:?}{source}; it is the only store so far"),
+                format_args!(
+                    "expected \"sqlite://FILE\" or \"postgres://USER@HOST/DATABASE\", found {scheme:?}{source}"
+                ),
             );
             url
         }
     };
+    let schema = section.string("schema").unwrap_or_else(|| SCHEMA_DEFAULT.into());
+    if !is_schema(&schema) {
+        section.fault_at("schema", format_args!("expected 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits or '_', not beginning with a digit, found {schema:?}"));
+    }
     let durability = [("durable", Durability::Durable), ("relaxed", Durability::Relaxed)];
     let store = StoreConfig {
         url,
+        schema,
         auto_migrate: section.boolean("auto_migrate").unwrap_or(true),
         durability: section.word("durability", &durability).unwrap_or_default(),
     };
     section.finish();
     store
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// A name that needs no quotes in SQL: what it is called there and what people type are the same.
+fn is_schema(name: &str) -> bool {
+    let begins = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    begins && name.len() <= SCHEMA_BYTES_MAX && name.chars().all(legal)
 }
 
 pub(super) fn streams(section: &Section<'_>) -> BTreeMap<String, StreamSpec> {

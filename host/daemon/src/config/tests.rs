@@ -74,11 +74,14 @@ fn an_unknown_field_is_refused_in_every_table() {
     );
     refuses(
         "[host]\nname = \"a\"\n",
-        &[(2, r#"unknown field "name" in [host]; expected one of: cache, id, shutdown_grace"#)],
+        &[(
+            2,
+            r#"unknown field "name" in [host]; expected one of: cache, cleanup_interval, id, labels, shutdown_grace"#,
+        )],
     );
     refuses(
         "[store]\npath = \"a\"\n",
-        &[(2, r#"unknown field "path" in [store]; expected one of: auto_migrate, durability, url"#)],
+        &[(2, r#"unknown field "path" in [store]; expected one of: auto_migrate, durability, schema, url"#)],
     );
     refuses(
         "[streams.orders]\npartition = 1\n",
@@ -115,7 +118,7 @@ fn an_unknown_field_is_refused_in_every_table() {
 
 #[test]
 fn an_unknown_field_of_a_group_is_refused_in_the_defaults_too() {
-    let expected = "batch_size, commit, commit_ahead, handler, on_failure, poll_interval, start, stream";
+    let expected = "batch_size, commit, commit_ahead, handler, heartbeat_interval, on_failure, partitions_max, poll_interval, session_timeout, start, stream";
     refuses_group(
         "batch = 1\n",
         &[(1, &format!(r#"unknown field "batch" in [groups.billing]; expected one of: {expected}"#))],
@@ -131,15 +134,9 @@ fn fields_that_later_versions_bring_are_unknown_and_not_ignored() {
     for (table, field) in [
         ("host", "listen = \"127.0.0.1:7878\""),
         ("host", "admin_token = \"t\""),
-        ("host", "cleanup_interval = \"1m\""),
-        ("host", "labels = { zone = \"a\" }"),
-        ("store", "schema = \"pelton\""),
         ("streams.orders", "retention = \"30d\""),
         ("handlers.invoice", "secrets = { key = \"k\" }"),
         ("handlers.invoice.allow", "http = [\"https://example.com\"]"),
-        ("groups.billing", "heartbeat_interval = \"10s\""),
-        ("groups.billing", "session_timeout = \"30s\""),
-        ("groups.billing", "partitions_max = 1"),
         ("groups.billing", "idempotent = true"),
         ("groups.billing", "idempotent_window = \"7d\""),
         ("groups.billing", "filter = { kind = [\"a\"] }"),
@@ -337,8 +334,12 @@ fn a_start_is_a_word_or_a_time() {
 #[test]
 fn a_store_of_another_kind_is_refused_without_showing_a_password() {
     refuses(
-        "[store]\nurl = \"postgres://me:s3cret@host/db\"\n",
-        &[(2, r#"store.url: expected "sqlite://FILE", found "postgres"; it is the only store so far"#)],
+        "[store]\nurl = \"mysql://me:s3cret@host/db\"\n",
+        &[(2, r#"store.url: expected "sqlite://FILE" or "postgres://USER@HOST/DATABASE", found "mysql""#)],
+    );
+    refuses(
+        "[store]\nurl = \"me:s3cret@host/db\"\n",
+        &[(2, r#"store.url: expected "sqlite://FILE" or "postgres://USER@HOST/DATABASE", found "no scheme""#)],
     );
     refuses(
         "[store]\nurl = \"sqlite://\"\n",
@@ -346,7 +347,116 @@ fn a_store_of_another_kind_is_refused_without_showing_a_password() {
     );
 }
 
+#[test]
+fn a_url_that_cannot_be_filled_in_is_not_shown() {
+    refuses(
+        "[store]\nurl = \"postgres://me:s3cret@${HOST\"\n",
+        &[(2, r#"store.url: "${" without "}"; write ${NAME} or ${NAME:-default}"#)],
+    );
+    refuses(
+        "[store]\nurl = \"postgres://me:${s3cret@host/db?a={b}\"\n",
+        &[(2, r#"store.url: "${…}" holds no name of a variable; write ${NAME} or ${NAME:-default}"#)],
+    );
+}
+
+#[test]
+fn a_schema_needs_no_quotes() {
+    let rule = "expected 1 to 63 lower-case letters, digits or '_', not beginning with a digit";
+    for bad in ["", "Pelton", "1st", "a-b", "a b", &"x".repeat(64)] {
+        refuses(
+            &format!("[store]\nurl = \"postgres://host/db\"\nschema = {bad:?}\n"),
+            &[(3, &format!("store.schema: {rule}, found {bad:?}"))],
+        );
+    }
+}
+
+#[test]
+fn labels_are_short_words() {
+    let rule = "expected 1 to 128 letters, digits, '_', '-' or '.', beginning with a letter or digit";
+    refuses("[host]\nlabels = { \"a b\" = \"c\" }\n", &[(2, &format!(r#"host.labels: "a b" is not a name; {rule}"#))]);
+    refuses("[host]\nlabels = { rack = 7 }\n", &[(2, "host.labels.rack: expected a string, found the integer 7")]);
+    refuses(
+        &format!("[host]\nlabels = {{ zone = \"{}\", note = \"a\\nb\" }}\n", "x".repeat(257)),
+        &[
+            (2, r#"host.labels: expected one line of text in "note", found "a\nb""#),
+            (2, r#"host.labels: expected at most 256 bytes in "zone", found 257; labels are shown in tables"#),
+        ],
+    );
+}
+
+#[test]
+fn an_interval_that_is_too_short_is_refused_with_the_least() {
+    refuses(
+        "[host]\ncleanup_interval = \"500ms\"\n",
+        &[(2, r#"host.cleanup_interval: expected at least "1s", found "500ms"; take-over never waits for it"#)],
+    );
+    refuses_group(
+        "heartbeat_interval = \"99ms\"\n",
+        &[(
+            1,
+            r#"groups.billing.heartbeat_interval: expected at least "100ms", found "99ms"; a host whose process is gone is noticed within a second anyway"#,
+        )],
+    );
+}
+
 // --- Contradictions ---------------------------------------------------------------------------------------------
+
+#[test]
+fn schema_contradicts_sqlite() {
+    let only =
+        "store.schema: only means something with PostgreSQL, and the store is SQLite; remove it, or change store.url";
+    refuses("[store]\nschema = \"pelton\"\n", &[(2, only)]);
+    refuses("[store]\nurl = \"sqlite://a.db\"\nschema = \"pelton\"\n", &[(3, only)]);
+}
+
+#[test]
+fn a_session_outlasts_two_heartbeats_that_are_missed() {
+    refuses_group(
+        "session_timeout = \"5s\"\nheartbeat_interval = \"3s\"\n",
+        &[(1, r#"group "billing": session_timeout (5s) must be at least 3 × heartbeat_interval (3s); raise it to 9s"#)],
+    );
+    refuses_group(
+        "session_timeout = \"6s\"\n",
+        &[(
+            1,
+            r#"group "billing": session_timeout (6s) must be at least 3 × heartbeat_interval (10s, the default); raise it to 30s, or set heartbeat_interval to 2s"#,
+        )],
+    );
+    refuses_group(
+        "session_timeout = \"200ms\"\n",
+        &[(
+            1,
+            r#"group "billing": session_timeout (200ms) must be at least 3 × heartbeat_interval (10s, the default); raise it to 30s"#,
+        )],
+    );
+    refuses_group(
+        "heartbeat_interval = \"20s\"\n",
+        &[(
+            1,
+            r#"group "billing": session_timeout (30s, the default) must be at least 3 × heartbeat_interval (20s); set it to 1m"#,
+        )],
+    );
+    group("session_timeout = \"300ms\"\nheartbeat_interval = \"100ms\"\n");
+}
+
+#[test]
+fn a_session_is_checked_with_what_the_defaults_say() {
+    refuses(
+        &format!("[defaults]\nheartbeat_interval = \"3s\"\n{AROUND}session_timeout = \"5s\"\n"),
+        &[(9, r#"group "billing": session_timeout (5s) must be at least 3 × heartbeat_interval (3s); raise it to 9s"#)],
+    );
+    refuses(
+        &format!("[defaults]\nheartbeat_interval = \"3s\"\nsession_timeout = \"5s\"\n{AROUND}"),
+        &[(3, "[defaults]: session_timeout (5s) must be at least 3 × heartbeat_interval (3s); raise it to 9s")],
+    );
+    refuses_group(
+        "session_timeout = \"5\"\nheartbeat_interval = \"20s\"\n",
+        &[(
+            1,
+            r#"groups.billing.session_timeout: expected a duration such as "250ms", "30s", "5m", "2h" or "7d", found "5""#,
+        )],
+    );
+}
 
 #[test]
 fn attempts_need_a_then() {
@@ -414,10 +524,7 @@ fn a_variable_that_is_not_set_is_named_with_its_field() {
             (3, &format!("handlers.invoice.limits.timeout: {remedy}")),
         ],
     );
-    refuses(
-        "[host]\nid = \"${REGION\"\n",
-        &[(2, r#"host.id: "${" without "}" in "${REGION"; write ${NAME} or ${NAME:-default}"#)],
-    );
+    refuses("[host]\nid = \"${REGION\"\n", &[(2, r#"host.id: "${" without "}"; write ${NAME} or ${NAME:-default}"#)]);
 }
 
 #[test]
@@ -438,8 +545,17 @@ fn the_store_of_the_environment_overrides_that_of_the_file() {
     let errors = Config::parse(text, path, &at("mysql://me:s3cret@host")).expect_err("refused").to_string();
     assert_eq!(
         errors,
-        r#"/etc/pelton/workers.toml:2: store.url: expected "sqlite://FILE", found "mysql" (from PELTON_STORE); it is the only store so far"#
+        r#"/etc/pelton/workers.toml:2: store.url: expected "sqlite://FILE" or "postgres://USER@HOST/DATABASE", found "mysql" (from PELTON_STORE)"#
     );
+}
+
+#[test]
+fn a_file_for_postgres_can_be_tried_on_sqlite() {
+    let at = |name: &str| (name == "PELTON_STORE").then(|| "sqlite://test.db".to_owned());
+    let text = "[store]\nurl = \"postgres://me@host/db\"\nschema = \"billing\"\n";
+    let config = Config::parse(text, Path::new("/etc/pelton/workers.toml"), &at).expect("accepted");
+    assert_eq!(config.store.url, "sqlite:///etc/pelton/test.db");
+    assert!(Config::parse("[store]\nschema = \"billing\"\n", Path::new("/etc/pelton/workers.toml"), &at).is_err());
 }
 
 // --- Several faults, and the defaults ---------------------------------------------------------------------------
@@ -534,7 +650,9 @@ fn an_empty_file_is_a_configuration() {
     assert_eq!(config.host.id, None);
     assert_eq!(config.host.cache, Path::new("/etc/pelton/.pelton/cache"));
     assert_eq!(config.host.shutdown_grace, Duration::from_secs(10));
+    assert_eq!((config.host.cleanup_interval, config.host.labels.len()), (Duration::from_secs(60), 0));
     assert_eq!(config.store.url, "sqlite:///etc/pelton/pelton.db");
+    assert_eq!(config.store.schema, "pelton");
     assert!(config.store.auto_migrate);
     assert_eq!(config.store.durability, Durability::Durable);
     assert!(config.streams.is_empty() && config.handlers.is_empty() && config.groups.is_empty());
@@ -557,6 +675,8 @@ fn everything_that_is_not_set_has_its_default() {
         (group.spec.start, group.poll_interval, group.exit_on_stop),
         (Start::Earliest, Duration::from_secs(1), false)
     );
+    let session = (group.heartbeat_interval, group.session_timeout, group.partitions_max);
+    assert_eq!(session, (Duration::from_secs(10), Duration::from_secs(30), 0));
     assert_eq!((group.pump.batch_events_max, group.pump.commit_ahead), (100, 1));
     let backoff = Backoff { initial_ms: 200, factor: 2.0, max_ms: 60_000, jitter: 0.2 };
     assert_eq!(group.pump.on_failure, FailurePolicy::Retry { attempts_max: None, backoff, then: None });
@@ -571,8 +691,11 @@ fn everything_can_be_set() {
 id = "worker-1"
 cache = "/var/cache/pelton"
 shutdown_grace = "1500ms"
+cleanup_interval = "5m"
+labels = {{ zone = "a", "rack.row" = "${{REGION}}" }}
 [store]
-url = "sqlite://data/pelton.db"
+url = "postgres://me:s3cret@db.example.com:5433/events?sslmode=require"
+schema = "pelton_2"
 auto_migrate = false
 durability = "relaxed"
 [streams.orders]
@@ -593,6 +716,9 @@ batch_size = 1
 poll_interval = "50ms"
 commit = "after-batch"
 commit_ahead = 0
+heartbeat_interval = "250ms"
+session_timeout = "2s"
+partitions_max = 4
 [groups.billing.on_failure]
 strategy = "retry"
 attempts = 5
@@ -604,7 +730,11 @@ exit = true
     assert_eq!(config.host.id.as_deref(), Some("worker-1"));
     assert_eq!(config.host.cache, Path::new("/var/cache/pelton"));
     assert_eq!(config.host.shutdown_grace, Duration::from_millis(1500));
-    assert_eq!(config.store.url, "sqlite:///etc/pelton/data/pelton.db");
+    assert_eq!(config.host.cleanup_interval, Duration::from_secs(300));
+    let labels: Vec<_> = config.host.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(labels, [("rack.row", "eu"), ("zone", "a")]);
+    assert_eq!(config.store.url, "postgres://me:s3cret@db.example.com:5433/events?sslmode=require");
+    assert_eq!(config.store.schema, "pelton_2");
     assert!(!config.store.auto_migrate);
     assert_eq!(config.store.durability, Durability::Relaxed);
     assert_eq!((config.streams["orders"].partitions, config.streams["orders"].payload_bytes_max), (3, 2 << 20));
@@ -618,10 +748,20 @@ exit = true
     let group = &config.groups["billing"];
     assert_eq!(group.spec.start, Start::At(Timestamp(1_769_860_800_000)));
     assert_eq!((group.pump.batch_events_max, group.pump.commit_ahead), (1, 0));
+    let session = (group.heartbeat_interval, group.session_timeout, group.partitions_max);
+    assert_eq!(session, (Duration::from_millis(250), Duration::from_secs(2), 4));
     assert_eq!((group.poll_interval, group.exit_on_stop), (Duration::from_millis(50), true));
     let backoff = Backoff { initial_ms: 1000, factor: 1.0, max_ms: 3_600_000, jitter: 0.0 };
     let then = Some(pelton_core::Then::Stop);
     assert_eq!(group.pump.on_failure, FailurePolicy::Retry { attempts_max: Some(5), backoff, then });
+}
+
+#[test]
+fn a_store_has_a_url_of_one_of_three_forms() {
+    let url = |url: &str| accepts(&format!("[store]\nurl = {url:?}\n")).store.url;
+    assert_eq!(url("sqlite://data/pelton.db"), "sqlite:///etc/pelton/data/pelton.db");
+    assert_eq!(url("postgres://me@host/db"), "postgres://me@host/db");
+    assert_eq!(url("postgresql:///db?host=/var/run/postgresql"), "postgresql:///db?host=/var/run/postgresql");
 }
 
 #[test]

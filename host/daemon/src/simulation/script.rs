@@ -13,7 +13,7 @@ use pelton_core::{Effects, Emit, Event, Invocation, Journal, NewEvent, Offset, O
 use pelton_sandbox::{Interrupt, Place, StateReader};
 use tokio::time::sleep;
 
-use super::Dice;
+use super::{Dice, network::Link};
 use crate::handler::{Calls, Handler, Version};
 
 /// Far more calls than any run needs.
@@ -95,11 +95,12 @@ impl Script {
 pub(super) struct ScriptedVersion {
     digest: String,
     script: Arc<Script>,
+    link: Arc<Link>,
 }
 
 impl ScriptedVersion {
-    pub(super) fn new(number: u32, script: Arc<Script>) -> Self {
-        Self { digest: format!("sha256:{number}"), script }
+    pub(super) fn new(number: u32, script: Arc<Script>, link: &Arc<Link>) -> Self {
+        Self { digest: format!("sha256:{number}"), script, link: Arc::clone(link) }
     }
 }
 
@@ -109,7 +110,8 @@ impl Version for ScriptedVersion {
     }
 
     fn start(&self, place: Place, state: Arc<dyn StateReader>, interrupt: Interrupt) -> Box<dyn Handler> {
-        Box::new(ScriptedHandler { place, state, interrupt, script: Arc::clone(&self.script) })
+        let (script, link) = (Arc::clone(&self.script), Arc::clone(&self.link));
+        Box::new(ScriptedHandler { place, state, interrupt, script, link })
     }
 
     fn calls(&self) -> &Calls {
@@ -124,6 +126,7 @@ struct ScriptedHandler {
     state: Arc<dyn StateReader>,
     interrupt: Interrupt,
     script: Arc<Script>,
+    link: Arc<Link>,
 }
 
 #[async_trait]
@@ -134,6 +137,7 @@ impl Handler for ScriptedHandler {
         let mut handled = 0;
         let outcome = loop {
             let Some(event) = events.get(handled) else { break Outcome::Done };
+            self.link.running().await;
             if self.interrupt.is_set() {
                 break Outcome::Interrupted;
             }

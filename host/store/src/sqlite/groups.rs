@@ -1,13 +1,16 @@
-//! Groups: where they stand, who holds their partitions, and what is asked of them from outside.
+//! Groups: declaring and listing them.
 
-use pelton_core::{Claim, Lease, Timestamp};
-use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use std::sync::Arc;
+
+use pelton_core::{MemberSeen, Timestamp};
+use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
 use super::{
-    sql,
+    host_locks::HostLocks,
+    sql, survey,
     transaction::{Fault, Transaction, Write},
 };
-use crate::{ConsumerInfo, GroupInfo, GroupPartition, GroupSpec, Progress, Start, StoreError, rules};
+use crate::{ConsumerInfo, GroupInfo, GroupPartition, GroupSpec, Progress, Start, StoreError};
 
 /// Creates a group with a position in every partition, or checks that it reads the declared stream.
 pub(super) struct Declare(pub(super) GroupSpec);
@@ -81,173 +84,13 @@ async fn create(transaction: &mut Transaction<'_>, spec: &GroupSpec) -> Result<(
     Ok(())
 }
 
-/// Takes a partition.
-pub(super) struct Acquire {
-    pub(super) group: String,
-    pub(super) partition: u32,
-    pub(super) host: String,
+/// All groups, by name.
+pub(super) async fn list(reads: &SqlitePool, locks: &HostLocks, now: Timestamp) -> Result<Vec<GroupInfo>, StoreError> {
+    list_inner(reads, locks, now).await.map_err(|error| sql::unavailable("listing groups", &error))
 }
 
-impl Write for Acquire {
-    type Answer = Claim;
-    const DOING: &'static str = "acquiring a partition";
-
-    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<Claim, Fault> {
-        check_partition(transaction.connection, &self.group, Some(self.partition)).await?;
-        transaction.write_counters().await?;
-        // An alias would not be seen from within RETURNING.
-        let row = sqlx::query(
-            "UPDATE group_partitions SET epoch = epoch + 1, sequence = 0, owner = ?3, position = committed
-             WHERE group_name = ?1 AND partition = ?2
-             RETURNING epoch, committed, attempts, next_attempt, stopped, reason, failed_by, paused, resumes,
-                 (SELECT next_offset FROM stream_partitions p WHERE p.id = group_partitions.partition_id) AS head",
-        )
-        .bind(&self.group)
-        .bind(self.partition)
-        .bind(&self.host)
-        .fetch_one(&mut *transaction.connection)
-        .await?;
-        transaction.wakes = true;
-        Ok(claim(&row)?)
-    }
-}
-
-fn claim(row: &SqliteRow) -> Result<Claim, sqlx::Error> {
-    Ok(Claim {
-        epoch: sql::epoch(row)?,
-        committed: sql::offset(row, "committed")?,
-        head: sql::offset(row, "head")?,
-        mark: sql::mark(row)?,
-        failed_by: row.try_get("failed_by")?,
-        control: sql::control(row)?,
-    })
-}
-
-/// Gives a partition back.
-pub(super) struct Release(pub(super) Lease);
-
-impl Write for Release {
-    type Answer = ();
-    const DOING: &'static str = "releasing a partition";
-
-    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
-        let released = sqlx::query(
-            "UPDATE group_partitions SET owner = NULL, position = committed
-             WHERE group_name = ? AND partition = ? AND owner = ? AND epoch = ?",
-        )
-        .bind(&*self.0.group)
-        .bind(self.0.partition)
-        .bind(&*self.0.host)
-        .bind(sql::int(self.0.epoch.0))
-        .execute(&mut *transaction.connection)
-        .await?;
-        transaction.wakes |= released.rows_affected() > 0;
-        Ok(())
-    }
-}
-
-/// Pauses a partition or all of them, or lets them go on.
-pub(super) struct Pause {
-    pub(super) group: String,
-    pub(super) partition: Option<u32>,
-    pub(super) paused: bool,
-}
-
-impl Write for Pause {
-    type Answer = ();
-    const DOING: &'static str = "pausing a group";
-
-    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
-        check_partition(transaction.connection, &self.group, self.partition).await?;
-        sqlx::query(
-            "UPDATE group_partitions SET paused = ?3 WHERE group_name = ?1 AND partition = coalesce(?2, partition)",
-        )
-        .bind(&self.group)
-        .bind(self.partition)
-        .bind(self.paused)
-        .execute(&mut *transaction.connection)
-        .await?;
-        transaction.wakes = true;
-        Ok(())
-    }
-}
-
-/// Ends a pause and a stop.
-pub(super) struct Resume {
-    pub(super) group: String,
-    pub(super) partition: Option<u32>,
-}
-
-impl Write for Resume {
-    type Answer = ();
-    const DOING: &'static str = "resuming a group";
-
-    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
-        check_partition(transaction.connection, &self.group, self.partition).await?;
-        sqlx::query(
-            "UPDATE group_partitions
-             SET paused = 0, resumes = resumes + 1, attempts = 0, next_attempt = NULL, stopped = 0, reason = NULL,
-                 failed_by = NULL
-             WHERE group_name = ?1 AND partition = coalesce(?2, partition)",
-        )
-        .bind(&self.group)
-        .bind(self.partition)
-        .execute(&mut *transaction.connection)
-        .await?;
-        transaction.wakes = true;
-        Ok(())
-    }
-}
-
-/// Refuses a group or a partition that is not there.
-async fn check_partition(connection: &mut SqliteConnection, group: &str, partition: Option<u32>) -> Result<(), Fault> {
-    let partitions: u32 = sqlx::query_scalar("SELECT count(*) FROM group_partitions WHERE group_name = ?")
-        .bind(group)
-        .fetch_one(&mut *connection)
-        .await?;
-    match partition {
-        _ if partitions == 0 => Err(sql::unknown_group(connection, group).await?.into()),
-        Some(partition) if partition >= partitions => {
-            Err(rules::unknown_group_partition(group, partition, partitions).into())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A value of a group's state in a partition.
-pub(super) async fn state(
-    reads: &SqlitePool,
-    group: &str,
-    partition: u32,
-    key: &str,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    let failed = |error: sqlx::Error| sql::unavailable("reading state", &error);
-    let found: Option<(u32, Option<Vec<u8>>)> = sqlx::query_as(
-        "SELECT s.partitions, v.value FROM groups g JOIN streams s ON s.name = g.stream
-         LEFT JOIN state v ON v.group_name = g.name AND v.partition = ?2 AND v.key = ?3 WHERE g.name = ?1",
-    )
-    .bind(group)
-    .bind(partition)
-    .bind(key)
-    .fetch_optional(reads)
-    .await
-    .map_err(failed)?;
-    match found {
-        None => Err(sql::unknown_group(reads, group).await.map_err(failed)?),
-        Some((partitions, _)) if partition >= partitions => {
-            Err(rules::unknown_group_partition(group, partition, partitions))
-        }
-        Some((_, value)) => Ok(value),
-    }
-}
-
-/// All groups, by name. `alive` tells whether a daemon holds the lock.
-pub(super) async fn list(reads: &SqlitePool, alive: bool) -> Result<Vec<GroupInfo>, StoreError> {
-    list_inner(reads, alive).await.map_err(|error| sql::unavailable("listing groups", &error))
-}
-
-async fn list_inner(reads: &SqlitePool, alive: bool) -> Result<Vec<GroupInfo>, sqlx::Error> {
-    // Two reads of one moment.
+async fn list_inner(reads: &SqlitePool, locks: &HostLocks, now: Timestamp) -> Result<Vec<GroupInfo>, sqlx::Error> {
+    // Several reads of one moment.
     let mut transaction = reads.begin().await?;
     let rows = sqlx::query(
         "SELECT g.name, g.stream, g.handler, gp.*, p.next_offset AS head
@@ -256,12 +99,13 @@ async fn list_inner(reads: &SqlitePool, alive: bool) -> Result<Vec<GroupInfo>, s
     )
     .fetch_all(&mut *transaction)
     .await?;
-    let members: Vec<(String, String, i64, i64)> = sqlx::query_as(
-        "SELECT m.group_name, m.host, m.registered_at, h.last_heartbeat
+    let members: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT m.host, m.registered_at, h.last_heartbeat
          FROM members m JOIN hosts h ON h.host = m.host ORDER BY m.group_name, m.host",
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let survey = survey::take(&mut transaction, locks, now).await?;
     transaction.rollback().await?;
 
     let mut groups: Vec<GroupInfo> = Vec::new();
@@ -276,12 +120,17 @@ async fn list_inner(reads: &SqlitePool, alive: bool) -> Result<Vec<GroupInfo>, s
             group.partitions.push(place(&row)?);
         }
     }
-    for (group, host, registered_at, last_heartbeat) in members {
-        if let Ok(at) = groups.binary_search_by(|info| info.name.cmp(&group)) {
-            let (registered_at, last_heartbeat) =
-                (Timestamp(sql::uint(registered_at)), Timestamp(sql::uint(last_heartbeat)));
-            groups[at].consumers.push(ConsumerInfo { host, registered_at, last_heartbeat, alive });
-        }
+    // Of one moment and in one order, so that each finds its own in the others.
+    let mut members = members.into_iter();
+    for (group, seen) in groups.iter_mut().zip(&survey.groups) {
+        let consumer = |(seen, (host, registered_at, last_heartbeat)): (&MemberSeen, _)| ConsumerInfo {
+            host,
+            registered_at: Timestamp(sql::uint(registered_at)),
+            last_heartbeat: Timestamp(sql::uint(last_heartbeat)),
+            session_timeout_ms: seen.session_timeout_ms,
+            active: survey.shows_active_member(seen),
+        };
+        group.consumers = seen.members.iter().zip(members.by_ref().take(seen.members.len())).map(consumer).collect();
     }
     Ok(groups)
 }
@@ -304,7 +153,8 @@ fn place(row: &SqliteRow) -> Result<GroupPartition, sqlx::Error> {
 /// Where all partitions of all groups stand.
 pub(super) async fn progress(reads: &SqlitePool) -> Result<Vec<Progress>, StoreError> {
     let rows = sqlx::query(
-        "SELECT g.group_name, g.partition, g.committed, g.epoch, g.stopped, g.failed_by, g.paused, g.resumes, p.next_offset AS head
+        "SELECT g.group_name, g.partition, g.committed, g.epoch, g.owner, g.target, g.stopped, g.failed_by,
+             g.paused, g.resumes, p.next_offset AS head
          FROM group_partitions g JOIN stream_partitions p ON p.id = g.partition_id ORDER BY g.group_name, g.partition",
     )
     .fetch_all(reads)
@@ -320,6 +170,8 @@ fn standing(row: &SqliteRow) -> Result<Progress, sqlx::Error> {
         committed: sql::offset(row, "committed")?,
         head: sql::offset(row, "head")?,
         epoch: sql::epoch(row)?,
+        owner: row.try_get::<Option<&str>, _>("owner")?.map(Arc::from),
+        target: row.try_get::<Option<&str>, _>("target")?.map(Arc::from),
         stopped: row.try_get("stopped")?,
         failed_by: row.try_get("failed_by")?,
         control: sql::control(row)?,

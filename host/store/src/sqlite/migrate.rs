@@ -4,7 +4,10 @@
 //! it refuses every database that has a migration it does not know, while ours say from which version on they can be
 //! worked with.
 
-use std::path::Path;
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+};
 
 use sqlx::{Connection, SqliteConnection};
 
@@ -18,8 +21,11 @@ struct Migration {
 }
 
 /// In order: a migration's number is its place, from 1.
-const MIGRATIONS: [Migration; 1] =
-    [Migration { sql: include_str!("../../../../migrations/sqlite/0001_streams_and_groups.sql"), min_compatible: 1 }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { sql: include_str!("../../../../migrations/sqlite/0001_streams_and_groups.sql"), min_compatible: 1 },
+    // A program that knows only the first takes partitions whoever they are meant for, and clears all hosts when it opens.
+    Migration { sql: include_str!("../../../../migrations/sqlite/0002_hosts_and_assignment.sql"), min_compatible: 2 },
+];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
@@ -41,7 +47,19 @@ pub(super) async fn run(connection: &mut SqliteConnection, path: &Path, auto_mig
     if !auto_migrate {
         return Err(StoreError::SchemaTooOld { found: found.schema, known: KNOWN });
     }
+    if found.schema == 1 && is_locked_as_a_whole(path) {
+        let url = format!("sqlite://{}", path.display());
+        let reason = "an older pelton works on it, which the new schema would break; stop it first".into();
+        return Err(StoreError::CannotOpen { url, reason });
+    }
     migrate(connection).await.map_err(failed)
+}
+
+/// Programs that know no schema but the first let one daemon hold a lock on this file for as long as it works.
+fn is_locked_as_a_whole(database: &Path) -> bool {
+    let mut lock = database.canonicalize().unwrap_or_else(|_| database.into()).into_os_string();
+    lock.push(".lock");
+    File::open(lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 async fn found(connection: &mut SqliteConnection) -> Result<Found, sqlx::Error> {

@@ -96,6 +96,23 @@ pub(super) async fn events(
     Ok(events)
 }
 
+/// The first offset of a partition whose event was appended at a time or later.
+///
+/// Read from the first event on: clocks step back, so times are not sorted and there is no index to trust. Somebody who
+/// moves a group by hand can wait for it.
+pub(super) async fn offset_at(reads: &SqlitePool, partition_id: i64, time: Timestamp) -> Result<Offset, StoreError> {
+    let found: Result<i64, sqlx::Error> = sqlx::query_scalar(
+        r#"SELECT coalesce((SELECT "offset" FROM events e WHERE e.partition_id = p.id AND e.time >= ?2
+                            ORDER BY "offset" LIMIT 1), next_offset)
+           FROM stream_partitions p WHERE id = ?1"#,
+    )
+    .bind(partition_id)
+    .bind(sql::int(time.0))
+    .fetch_one(reads)
+    .await;
+    found.map(|offset| Offset(sql::uint(offset))).map_err(|error| sql::unavailable("looking for a time", &error))
+}
+
 /// By place and unchecked, for this is the hot path: the types are those of the schema.
 fn event(row: &SqliteRow) -> Result<Event, sqlx::Error> {
     let headers: Option<&str> = row.try_get_unchecked(5)?;

@@ -29,6 +29,11 @@ pub(super) trait Write: Send + Sync + 'static {
         false
     }
 
+    /// Whether it means nothing any more once the machine died, whatever the store's durability.
+    fn ends_with_machine(&self) -> bool {
+        false
+    }
+
     /// Runs it. A write that is refused has written nothing: what it shares the transaction with commits.
     fn run(&self, transaction: &mut Transaction<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
 

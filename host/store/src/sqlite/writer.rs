@@ -14,12 +14,12 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     connect,
-    lock::HostLock,
+    host_locks::HostLocks,
     sql,
     transaction::{Fault, Log, Transaction, Write},
 };
@@ -31,6 +31,9 @@ const QUEUE_MAX: usize = 1024;
 /// At most this much is merged into one transaction, which others wait for.
 const MERGED_MAX: usize = 256;
 const MERGED_BYTES_MAX: usize = 8 << 20;
+
+/// The wait between two tries to get the write lock.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a request waits for its answer: its own transaction and the one before it may each wait for another process
 /// as long as [`connect::BUSY_TIMEOUT`], and disks stall.
@@ -48,12 +51,12 @@ enum Message {
 }
 
 impl Writer {
-    /// Starts the task. It ends when the last way to it is gone, and lets go of the lock then and no earlier.
+    /// Starts the task. It ends when the last way to it is gone, and lets go of the hosts' locks then and no earlier.
     pub(super) fn start(
         connection: SqliteConnection,
         path: &Path,
         options: &StoreOptions,
-        lock: Arc<HostLock>,
+        locks: Arc<HostLocks>,
         wakeup: Arc<Wakeup>,
     ) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
@@ -64,7 +67,7 @@ impl Writer {
             wakeup,
             connection: Some(Connection { sqlite: connection, synchronous: None, version: None }),
             log: Log::default(),
-            _lock: lock,
+            _locks: locks,
         };
         tokio::spawn(task.run(requests));
         Self { queue }
@@ -99,6 +102,7 @@ trait Job: Send {
     fn is_wanted(&self) -> bool;
     fn bytes(&self) -> usize;
     fn may_be_lost(&self) -> bool;
+    fn ends_with_machine(&self) -> bool;
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), sqlx::Error>;
     fn answer(self: Box<Self>);
     fn fail(self: Box<Self>, error: &sqlx::Error);
@@ -123,6 +127,10 @@ impl<W: Write> Job for Queued<W> {
 
     fn may_be_lost(&self) -> bool {
         self.write.may_be_lost()
+    }
+
+    fn ends_with_machine(&self) -> bool {
+        self.write.ends_with_machine()
     }
 
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), sqlx::Error> {
@@ -159,7 +167,7 @@ struct Task {
     /// None after it broke; the next transaction opens another.
     connection: Option<Connection>,
     log: Log,
-    _lock: Arc<HostLock>,
+    _locks: Arc<HostLocks>,
 }
 
 struct Connection {
@@ -221,7 +229,8 @@ impl Task {
     }
 
     async fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
-        let relaxed = self.durability == Durability::Relaxed && jobs.iter().all(|job| job.may_be_lost());
+        let may_relax = self.durability == Durability::Relaxed;
+        let relaxed = jobs.iter().all(|job| job.ends_with_machine() || (may_relax && job.may_be_lost()));
         let end = self.try_transact(jobs, if relaxed { Synchronous::Normal } else { Synchronous::Full }).await;
         match end {
             Ok(wakes) => {
@@ -256,6 +265,9 @@ impl Task {
     /// timeout, if somebody else wrote in between.
     async fn begin(&mut self, synchronous: Synchronous) -> Result<(), sqlx::Error> {
         let connection = self.connected().await?;
+        if connection.synchronous.is_none() {
+            sqlx::query("PRAGMA busy_timeout = 0").execute(&mut connection.sqlite).await?;
+        }
         // Has no effect inside a transaction.
         if connection.synchronous != Some(synchronous) {
             let pragma = match synchronous {
@@ -265,8 +277,18 @@ impl Task {
             sqlx::query(pragma).execute(&mut connection.sqlite).await?;
             connection.synchronous = Some(synchronous);
         }
-        let begin = sqlx::query_scalar("BEGIN IMMEDIATE; PRAGMA data_version");
-        let version = begin.fetch_one(&mut connection.sqlite).await?;
+        // SQLite's own wait looks every 100 ms, and would hardly ever meet the moment in which a busy process beside this one
+        // is between two transactions.
+        let give_up = Instant::now() + connect::BUSY_TIMEOUT;
+        let version = loop {
+            let begin = sqlx::query_scalar("BEGIN IMMEDIATE; PRAGMA data_version");
+            match begin.fetch_one(&mut connection.sqlite).await {
+                Err(error) if sql::code(&error) == Some(sql::BUSY) && Instant::now() < give_up => {
+                    sleep(BUSY_PAUSE).await;
+                }
+                begun => break begun?,
+            }
+        };
         self.note_version(version);
         Ok(())
     }

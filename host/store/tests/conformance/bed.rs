@@ -8,11 +8,18 @@ use std::{
     },
 };
 
-use pelton_core::{Commit, CommitOutcome, Effects, Emit, Event, Lease, NewEvent, Offset, Timestamp, partition_of};
+use pelton_core::{
+    Acquired, Claim, Commit, CommitOutcome, Decision, Effects, Emit, Event, Expelled, GroupSeen, HostSeen, Lease,
+    LockSeen, Membership, NewEvent, Offset, Session, Timestamp, partition_of,
+};
 use pelton_store::{
-    Appended, GroupPartition, GroupSpec, MemoryStore, ReadLimit, Start, Store, StoreOptions, StreamSpec, open,
+    Appended, GroupPartition, GroupSpec, MemoryStore, PostgresStore, ReadLimit, Registration, Start, Store,
+    StoreOptions, StreamSpec, open,
 };
 use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use crate::{bouncer, bouncer::Bouncer, schema::Schema};
 
 /// Larger than any test's events.
 pub(crate) const ALL: ReadLimit = ReadLimit { events: 10_000, bytes: 1 << 30 };
@@ -23,13 +30,39 @@ pub(crate) const PAYLOAD_BYTES_MAX: u64 = 100_000;
 pub(crate) struct Bed {
     pub(crate) store: Arc<dyn Store>,
     now: Arc<AtomicU64>,
+    /// The last registration of each host, for [`Self::acquire`].
+    sessions: Mutex<BTreeMap<String, Session>>,
     _folder: Option<TempDir>,
+    /// Where the database's own clock is the store's.
+    schema: Option<Schema>,
+    bouncer: Option<Bouncer>,
 }
 
 impl Bed {
     pub(crate) async fn memory() -> Self {
         let (now, clock) = clock();
-        Self { store: Arc::new(MemoryStore::new(clock)), now, _folder: None }
+        Self::new(Arc::new(MemoryStore::new(clock)), now)
+    }
+
+    fn new(store: Arc<dyn Store>, now: Arc<AtomicU64>) -> Self {
+        Self { store, now, sessions: Mutex::default(), _folder: None, schema: None, bouncer: None }
+    }
+
+    /// `None` where there is no PostgreSQL to test with.
+    pub(crate) async fn postgres() -> Option<Self> {
+        let schema = Schema::new()?;
+        let store = schema.open(true).await;
+        turn_clock(&schema).await;
+        Some(Self { schema: Some(schema), ..Self::new(Arc::new(store), clock().0) })
+    }
+
+    /// The same behind PgBouncer in transaction mode; also `None` where that is missing.
+    pub(crate) async fn postgres_pooled() -> Option<Self> {
+        let schema = Schema::new()?;
+        let bouncer = Bouncer::start(&schema.url, bouncer::TRANSACTIONS)?;
+        let store = PostgresStore::open(&bouncer.url(), &schema.options(true)).await.unwrap();
+        turn_clock(&schema).await;
+        Some(Self { schema: Some(schema), bouncer: Some(bouncer), ..Self::new(Arc::new(store), clock().0) })
     }
 
     pub(crate) async fn sqlite() -> Self {
@@ -37,11 +70,20 @@ impl Bed {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("pelton.db").display());
         let store = open(&url, &StoreOptions { clock, host: true, ..StoreOptions::default() }).await.unwrap();
-        Self { store, now, _folder: Some(folder) }
+        Self { _folder: Some(folder), ..Self::new(store, now) }
     }
 
-    pub(crate) fn set_time(&self, ms: u64) {
+    /// How the lock of a host shows whose process lives: not at all where locks do not last.
+    pub(crate) fn lock_of_the_living(&self) -> LockSeen {
+        if self.bouncer.is_some() { LockSeen::Unknown } else { LockSeen::Held }
+    }
+
+    /// Asynchronous for engines whose clock is the database's.
+    pub(crate) async fn set_time(&self, ms: u64) {
         self.now.store(ms, Ordering::Relaxed);
+        if let Some(schema) = &self.schema {
+            schema.run(&format!("UPDATE @.test_clock SET ms = {ms}")).await;
+        }
     }
 
     pub(crate) async fn stream(&self, name: &str, partitions: u32) {
@@ -73,9 +115,91 @@ impl Bed {
         self.read(stream, partition).await.into_iter().map(|event| event.id).collect()
     }
 
+    /// Registers a host, as a member of these groups with a session timeout of 10 s.
+    pub(crate) async fn register(&self, host: &str, groups: &[&str]) -> Session {
+        let memberships = groups.iter().map(|group| member_of(group)).collect();
+        let registration = Registration { host: host.into(), memberships, ..Registration::default() };
+        let session = self.store.register(&registration).await.unwrap();
+        self.sessions.lock().await.insert(host.into(), session.clone());
+        session
+    }
+
+    /// Makes a host the owner of a partition, by whatever that takes: it is registered, the present owner expelled.
     pub(crate) async fn acquire(&self, group: &str, partition: u32, host: &str) -> Lease {
-        let claim = self.store.acquire(group, partition, host).await.unwrap();
+        let claim = self.claim(group, partition, host).await;
         Lease { group: group.into(), partition, host: host.into(), epoch: claim.epoch }
+    }
+
+    /// The same, for what the new owner finds.
+    pub(crate) async fn claim(&self, group: &str, partition: u32, host: &str) -> Claim {
+        // One after the other: decisions fail if another comes in between.
+        let mut sessions = self.sessions.lock().await;
+        if !sessions.contains_key(host) {
+            let registration = Registration { host: host.into(), ..Registration::default() };
+            sessions.insert(host.into(), self.store.register(&registration).await.unwrap());
+        }
+        let owner = self.seen(group).await.seats[partition as usize].owner.clone();
+        if let Some(owner) = owner.filter(|owner| **owner != *host) {
+            assert!(self.expel(&owner, None).await);
+            sessions.remove(&*owner);
+        }
+        let session = &sessions[host];
+        let groups = self.store.survey().await.unwrap().groups;
+        let joined = groups.iter().filter(|seen| seen.members.iter().any(|member| member.session == *session));
+        let before: Vec<Membership> = joined.map(|seen| member_of(&seen.group)).collect();
+        if before.iter().all(|membership| membership.group != group) {
+            self.join(session, before.iter().cloned().chain([member_of(group)]).collect()).await;
+        }
+        self.aim(group, partition, Some(host)).await;
+        let claim = match self.store.acquire(group, partition, session).await.unwrap() {
+            Acquired::Claimed(claim) => claim,
+            Acquired::NotYet => panic!("{host} does not get partition {partition} of {group}"),
+        };
+        if before.iter().all(|membership| membership.group != group) {
+            // An owner keeps what it holds of a group that it leaves, and is no active member in anybody's way.
+            self.join(session, before).await;
+        }
+        claim
+    }
+
+    async fn join(&self, session: &Session, memberships: Vec<Membership>) {
+        assert!(self.store.join(session, &memberships).await.unwrap());
+    }
+
+    /// Whether a host gets a partition that may not be meant for it, or not be free.
+    pub(crate) async fn may_acquire(&self, group: &str, partition: u32, session: &Session) -> bool {
+        self.store.acquire(group, partition, session).await.unwrap() != Acquired::NotYet
+    }
+
+    /// Says who is to hold a partition.
+    pub(crate) async fn aim(&self, group: &str, partition: u32, host: Option<&str>) {
+        let seen = self.seen(group).await;
+        let mut targets: Vec<Option<Arc<str>>> = seen.seats.into_iter().map(|seat| seat.target).collect();
+        targets[partition as usize] = host.map(Arc::from);
+        let homes = vec![None; targets.len()];
+        let decision = Decision::Assign { group: group.into(), generation: seen.generation, targets, homes };
+        assert!(self.store.decide(&decision).await.unwrap());
+    }
+
+    /// Gives a host up, in one group or all, by what is seen of it now.
+    pub(crate) async fn expel(&self, host: &str, group: Option<&str>) -> bool {
+        let seen = self.seen_host(host).await;
+        self.store.decide(&expulsion(&seen, group)).await.unwrap()
+    }
+
+    /// A group as a survey shows it.
+    pub(crate) async fn seen(&self, group: &str) -> GroupSeen {
+        self.store.survey().await.unwrap().groups.into_iter().find(|seen| seen.group == group).unwrap()
+    }
+
+    /// A host as a survey shows it.
+    pub(crate) async fn seen_host(&self, host: &str) -> HostSeen {
+        self.store.survey().await.unwrap().hosts.into_iter().find(|seen| &*seen.session.host == host).unwrap()
+    }
+
+    /// Whether a registration stands, as its heartbeat is told.
+    pub(crate) async fn beat(&self, session: &Session) -> bool {
+        self.store.heartbeat(std::slice::from_ref(session)).await.unwrap() == [true]
     }
 
     pub(crate) async fn commit(&self, commit: Commit) -> CommitOutcome {
@@ -91,6 +215,32 @@ impl Bed {
         let groups = self.store.groups().await.unwrap();
         groups.into_iter().find(|info| info.name == group).unwrap().partitions.swap_remove(partition)
     }
+}
+
+/// Puts a clock in the place of the database's; the server started when it began.
+async fn turn_clock(schema: &Schema) {
+    schema
+        .run(
+            "CREATE TABLE @.test_clock (ms bigint NOT NULL);
+             INSERT INTO @.test_clock VALUES (1000);
+             CREATE OR REPLACE FUNCTION @.now() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+                 'SELECT timestamptz ''1970-01-01 00:00:00Z'' + ms * interval ''1 ms'' FROM @.test_clock';
+             CREATE OR REPLACE FUNCTION @.server_started() RETURNS timestamptz LANGUAGE sql STABLE AS
+                 'SELECT timestamptz ''1970-01-01 00:00:00Z''';
+             UPDATE @.server_token SET since = @.server_started();",
+        )
+        .await;
+}
+
+/// With the session timeout of [`Bed::register`].
+pub(crate) fn member_of(group: &str) -> Membership {
+    Membership { group: group.into(), session_timeout_ms: 10_000, partitions_max: 0 }
+}
+
+/// The decision to give up a host that was seen so.
+pub(crate) fn expulsion(seen: &HostSeen, group: Option<&str>) -> Decision {
+    let (session, last_heartbeat) = (seen.session.clone(), seen.last_heartbeat);
+    Decision::Expel { session, group: group.map(Into::into), last_heartbeat, why: Expelled::LockFree }
 }
 
 fn clock() -> (Arc<AtomicU64>, pelton_store::Clock) {

@@ -110,7 +110,7 @@ pub(crate) async fn the_version_that_failed_is_told_to_the_next_owner(bed: Bed) 
     let lease = bed.acquire("billing", 0, "host").await;
     let (mark, failed_by) = (Mark::Stop { attempts: 1, reason: String::new() }, Some("sha256:1".to_owned()));
     bed.commit(Commit { mark, failed_by: failed_by.clone(), ..moves(&lease, 0, 0) }).await;
-    assert_eq!(bed.store.acquire("billing", 0, "other").await.unwrap().failed_by, failed_by);
+    assert_eq!(bed.claim("billing", 0, "other").await.failed_by, failed_by);
 }
 
 pub(crate) async fn a_repeated_commit_that_moves_nothing_is_taken_again(bed: Bed) {
@@ -135,7 +135,7 @@ pub(crate) async fn a_mark_is_stored_and_returned_when_acquired(bed: Bed) {
         let lease = bed.acquire("billing", 0, "one").await;
         bed.commit(Commit { mark: mark.clone(), ..moves(&lease, 0, 0) }).await;
         assert_eq!(bed.place("billing", 0).await.mark, mark);
-        assert_eq!(bed.store.acquire("billing", 0, "two").await.unwrap().mark, mark);
+        assert_eq!(bed.claim("billing", 0, "two").await.mark, mark);
     }
 }
 
@@ -298,12 +298,12 @@ pub(crate) async fn the_time_of_a_commit_is_stored_only_when_it_moves(bed: Bed) 
     bed.group("billing", "orders").await;
     bed.store.append("orders", vec![NewEvent { kind: "k".into(), ..event("a") }]).await.unwrap();
     let lease = bed.acquire("billing", 0, "host").await;
-    bed.set_time(10);
+    bed.set_time(10).await;
     bed.commit(moves(&lease, 0, 0)).await;
     assert_eq!(bed.place("billing", 0).await.committed_at, None);
-    bed.set_time(20);
+    bed.set_time(20).await;
     bed.commit(moves(&lease, 0, 1)).await;
-    bed.set_time(30);
+    bed.set_time(30).await;
     bed.commit(moves(&lease, 1, 1)).await;
     assert_eq!(bed.place("billing", 0).await.committed_at, Some(Timestamp(20)));
 }

@@ -25,7 +25,7 @@ pub(crate) async fn a_group_starts_at_the_head(bed: Bed) {
 pub(crate) async fn a_group_starts_at_a_time(bed: Bed) {
     bed.stream("orders", 1).await;
     for (time, id) in [(100, "a"), (200, "b"), (300, "c")] {
-        bed.set_time(time);
+        bed.set_time(time).await;
         bed.append("orders", &[id]).await;
     }
     for (time, expected) in [(0, 0), (100, 0), (101, 1), (200, 1), (300, 2), (301, 3), (u64::MAX, 3)] {
@@ -64,13 +64,14 @@ pub(crate) async fn a_group_may_change_its_handler(bed: Bed) {
 pub(crate) async fn unknown_groups_and_partitions_are_named_with_those_there_are(bed: Bed) {
     bed.orders(0).await;
     let store = &bed.store;
+    let session = bed.register("host", &[]).await;
     let expected = r#"group "b" does not exist; known groups: "billing""#;
-    assert_eq!(store.acquire("b", 0, "host").await.unwrap_err().to_string(), expected);
+    assert_eq!(store.acquire("b", 0, &session).await.unwrap_err().to_string(), expected);
     assert_eq!(store.pause("b", None, true).await.unwrap_err().to_string(), expected);
     assert_eq!(store.resume("b", Some(0)).await.unwrap_err().to_string(), expected);
     assert_eq!(store.state("b", 0, "key").await.unwrap_err().to_string(), expected);
     let expected = r#"group "billing" has no partition 1; it has 1, numbered from 0"#;
-    assert_eq!(store.acquire("billing", 1, "host").await.unwrap_err().to_string(), expected);
+    assert_eq!(store.acquire("billing", 1, &session).await.unwrap_err().to_string(), expected);
     assert_eq!(store.pause("billing", Some(1), true).await.unwrap_err().to_string(), expected);
     assert_eq!(store.resume("billing", Some(1)).await.unwrap_err().to_string(), expected);
     assert_eq!(store.state("billing", 1, "key").await.unwrap_err().to_string(), expected);
@@ -81,7 +82,7 @@ pub(crate) async fn acquiring_raises_the_epoch_and_tells_what_is_stored(bed: Bed
     let lease = bed.acquire("billing", 0, "one").await;
     bed.commit(moves(&lease, 0, 2)).await;
     bed.store.pause("billing", None, true).await.unwrap();
-    let claim = bed.store.acquire("billing", 0, "two").await.unwrap();
+    let claim = bed.claim("billing", 0, "two").await;
     assert_eq!((claim.epoch, claim.committed, claim.head), (Epoch(lease.epoch.0 + 1), Offset(2), Offset(5)));
     assert_eq!((claim.mark, claim.control), (Mark::Clear, Control { paused: true, resumes: 0 }));
     assert_eq!(bed.place("billing", 0).await.owner.as_deref(), Some("two"));

@@ -49,7 +49,7 @@ pub(crate) async fn events_of_a_key_keep_their_order(bed: Bed) {
 
 pub(crate) async fn an_event_is_read_as_it_was_appended(bed: Bed) {
     bed.stream("orders", 1).await;
-    bed.set_time(77);
+    bed.set_time(77).await;
     let headers = vec![("trace".into(), "a\"b\\ü".into()), ("trace".into(), String::new())];
     let sent = NewEvent {
         id: "Ö-1".into(),

@@ -65,3 +65,12 @@ pub(crate) async fn declaring_what_is_there_wakes_nobody(bed: Bed) {
     bed.append("orders", &[]).await;
     assert!((&mut waits).now_or_never().is_none());
 }
+
+pub(crate) async fn a_registration_wakes_who_looks_after_members(bed: Bed) {
+    bed.orders(0).await;
+    settle(&bed).await;
+    let mut waits = bed.store.membership_changed(LONG);
+    assert!((&mut waits).now_or_never().is_none());
+    bed.register("one", &["billing"]).await;
+    waits.await;
+}

@@ -1,0 +1,145 @@
+//! What is done to a whole group by hand: moving its positions, and removing it.
+
+use std::sync::Arc;
+
+use pelton_core::{Offset, Timestamp};
+use sqlx::SqliteConnection;
+
+use super::{
+    host_locks::HostLocks,
+    sql, survey,
+    transaction::{Fault, Transaction, Write},
+};
+use crate::{Reset, StoreError, rules};
+
+/// Moves positions by hand.
+pub(super) struct Move {
+    pub(super) reset: Reset,
+    pub(super) locks: Arc<HostLocks>,
+}
+
+impl Write for Move {
+    type Answer = ();
+    const DOING: &'static str = "resetting a group";
+
+    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        let reset = &self.reset;
+        check_group(transaction.connection, &reset.group).await?;
+        if !reset.force {
+            refuse_active(transaction, &reset.group, &self.locks, rules::REMEDY_RESET).await?;
+        }
+        transaction.write_counters().await?;
+        // All that can be refused is, before anything is moved.
+        for (&partition, &to) in &reset.to {
+            check(transaction.connection, reset, partition, to).await?;
+        }
+        if reset.dry_run {
+            return Ok(());
+        }
+        for (&partition, &to) in &reset.to {
+            move_one(transaction.connection, reset, partition, to, transaction.now).await?;
+        }
+        transaction.wakes = true;
+        Ok(())
+    }
+}
+
+async fn check(connection: &mut SqliteConnection, reset: &Reset, partition: u32, to: Offset) -> Result<(), Fault> {
+    let found: Option<(i64, i64, bool)> = sqlx::query_as(
+        "SELECT p.first_offset, p.next_offset,
+             EXISTS (SELECT 1 FROM state s WHERE s.group_name = g.group_name AND s.partition = g.partition)
+         FROM group_partitions g JOIN stream_partitions p ON p.id = g.partition_id
+         WHERE g.group_name = ? AND g.partition = ?",
+    )
+    .bind(&reset.group)
+    .bind(partition)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some((first, head, has_state)) = found else {
+        let partitions: u32 = sqlx::query_scalar("SELECT count(*) FROM group_partitions WHERE group_name = ?")
+            .bind(&reset.group)
+            .fetch_one(connection)
+            .await?;
+        return Err(rules::unknown_group_partition(&reset.group, partition, partitions).into());
+    };
+    rules::check_reset(&reset.group, partition, to, Offset(sql::uint(first)), Offset(sql::uint(head)))?;
+    if has_state && reset.clear_state.is_none() {
+        return Err(StoreError::HasState { group: reset.group.clone() }.into());
+    }
+    Ok(())
+}
+
+/// Whoever acquires the partition next gets the next epoch; until then nobody's is the present one.
+async fn move_one(
+    connection: &mut SqliteConnection,
+    reset: &Reset,
+    partition: u32,
+    to: Offset,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE group_partitions
+         SET committed = ?3, position = ?3, committed_at = ?4, owner = NULL, attempts = 0, next_attempt = NULL,
+             stopped = 0, reason = NULL, failed_by = NULL
+         WHERE group_name = ?1 AND partition = ?2",
+    )
+    .bind(&reset.group)
+    .bind(partition)
+    .bind(sql::int(to.0))
+    .bind(sql::int(now.0))
+    .execute(&mut *connection)
+    .await?;
+    if reset.clear_state == Some(true) {
+        sqlx::query("DELETE FROM state WHERE group_name = ? AND partition = ?")
+            .bind(&reset.group)
+            .bind(partition)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Removes a group with its positions and state.
+pub(super) struct Delete {
+    pub(super) group: String,
+    pub(super) locks: Arc<HostLocks>,
+}
+
+impl Write for Delete {
+    type Answer = ();
+    const DOING: &'static str = "deleting a group";
+
+    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        check_group(transaction.connection, &self.group).await?;
+        refuse_active(transaction, &self.group, &self.locks, rules::REMEDY_DELETE).await?;
+        for statement in [
+            "DELETE FROM state WHERE group_name = ?",
+            "DELETE FROM members WHERE group_name = ?",
+            "DELETE FROM group_partitions WHERE group_name = ?",
+            "DELETE FROM groups WHERE name = ?",
+        ] {
+            sqlx::query(statement).bind(&self.group).execute(&mut *transaction.connection).await?;
+        }
+        transaction.wakes = true;
+        Ok(())
+    }
+}
+
+async fn check_group(connection: &mut SqliteConnection, group: &str) -> Result<(), Fault> {
+    let found: i64 = sqlx::query_scalar("SELECT count(*) FROM groups WHERE name = ?")
+        .bind(group)
+        .fetch_one(&mut *connection)
+        .await?;
+    if found == 0 { Err(sql::unknown_group(connection, group).await?.into()) } else { Ok(()) }
+}
+
+/// Refuses what cannot be done while members are at work.
+async fn refuse_active(
+    transaction: &mut Transaction<'_>,
+    group: &str,
+    locks: &HostLocks,
+    remedy: &'static str,
+) -> Result<(), Fault> {
+    let survey = survey::take(transaction.connection, locks, transaction.now).await?;
+    Ok(rules::refuse_active(&survey, group, remedy)?)
+}
