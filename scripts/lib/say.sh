@@ -1,4 +1,4 @@
-# What scripts/demo and scripts/test share: how they speak, and how they wait. Sourced, not run.
+# What the scripts share: how they speak, and how they wait. Sourced, not run.
 
 if [ -t 1 ]; then bold=$(printf '\033[1m') green=$(printf '\033[32m') red=$(printf '\033[31m') plain=$(printf '\033[0m')
 else bold='' green='' red='' plain=''; fi
