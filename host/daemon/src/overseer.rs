@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use crate::{membership::Standing, share::Share};
 
 /// How often to look, should no change wake this host: what a crash costs before its grace period begins.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+const LOOK_INTERVAL: Duration = Duration::from_millis(150);
 /// The least time between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// Looks may take this share of the time, or looking would be what limits a store with many members.
