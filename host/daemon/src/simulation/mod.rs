@@ -460,7 +460,8 @@ async fn a_host_whose_lock_is_lost_stops_trusting_itself_at_once() {
     assert!(!trust.holds() && lost.elapsed() < Duration::from_millis(100));
 }
 
-/// Found by seeds: a host that gave up an acquisition owned the partition after all, and nobody else ever got it.
+/// Found while the hand-over was searched: a host that gave up an acquisition owned the partition after all, and nobody else
+/// ever got it.
 #[tokio::test(start_paused = true)]
 async fn an_acquisition_that_arrives_after_its_host_gave_it_up_is_given_back() {
     let (memory, _network) = calm_network().await;
