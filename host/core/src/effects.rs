@@ -29,6 +29,14 @@ impl Effects {
         self.emits.is_empty() && self.state.is_empty()
     }
 
+    /// Bytes of emitted events and state: what limits on memory count.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let emits: usize = self.emits.iter().map(|emit| emit.event.bytes()).sum();
+        let state = self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
+        emits + state.sum::<usize>()
+    }
+
     /// Adds the effects of later events: emits follow, writes replace.
     pub fn extend(&mut self, later: Self) {
         self.emits.extend(later.emits);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Effects, Epoch, Offset, Timestamp};
+use crate::{DeadLetter, Effects, Epoch, Failure, Hold, Offset, Settled, Timestamp};
 
 /// The right to work on one partition of a group, for one epoch. Every write for the partition names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,38 +17,66 @@ pub struct Lease {
     pub epoch: Epoch,
 }
 
-/// What is stored about the event that a group's committed offset points at.
+/// What is stored about an event that failed and is not given up. It is the one at the committed offset, or under manual
+/// commits one further on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mark {
     /// Nothing: it was not tried yet, or no failure of it counts.
     #[default]
     Clear,
-    /// It failed and is tried again.
+    /// It is tried again.
     Retry {
-        /// Failed attempts so far.
-        attempts: u32,
+        /// The failed event.
+        at: Offset,
+        /// What is known of its failures.
+        failure: Failure,
         /// When to try again.
         next: Timestamp,
-        /// Why it failed.
-        reason: String,
     },
-    /// It failed and the partition stopped for the group, whoever owns it, until somebody resumes it or a new module
-    /// version comes.
+    /// The partition paused by itself in front of it.
+    Hold {
+        /// The failed event, or one that has no room among the dead letters.
+        at: Offset,
+        /// What is known of its failures.
+        failure: Failure,
+        /// When to try it, alone.
+        until: Timestamp,
+        /// What for.
+        why: Hold,
+    },
+    /// The partition stopped for the group, whoever owns it, until somebody resumes it or a new module version comes.
     Stop {
-        /// Failed attempts so far.
-        attempts: u32,
-        /// Why it failed.
-        reason: String,
+        /// The failed event.
+        at: Offset,
+        /// What is known of its failures.
+        failure: Failure,
     },
 }
 
 impl Mark {
+    /// Which event failed, and how.
+    #[must_use]
+    pub fn failed(&self) -> Option<(Offset, &Failure)> {
+        match self {
+            Self::Clear => None,
+            Self::Retry { at, failure, .. } | Self::Hold { at, failure, .. } | Self::Stop { at, failure } => {
+                Some((*at, failure))
+            }
+        }
+    }
+
     /// Failed attempts at the event so far.
     #[must_use]
     pub fn attempts(&self) -> u32 {
+        self.failed().map_or(0, |(_, failure)| failure.attempts)
+    }
+
+    /// When it is tried again, if by itself.
+    #[must_use]
+    pub fn next_attempt(&self) -> Option<Timestamp> {
         match self {
-            Self::Clear => 0,
-            Self::Retry { attempts, .. } | Self::Stop { attempts, .. } => *attempts,
+            Self::Clear | Self::Stop { .. } => None,
+            Self::Retry { next: at, .. } | Self::Hold { until: at, .. } => Some(*at),
         }
     }
 }
@@ -61,6 +89,8 @@ pub struct Control {
     /// How often the partition was resumed. A stop ends when this grows: a flag read too early could not be told from
     /// an answer to the stop.
     pub resumes: u64,
+    /// How often something was asked of its dead letters. When this grows there may be something to do.
+    pub requests: u64,
 }
 
 /// What an owner finds when it acquires a partition.
@@ -72,12 +102,20 @@ pub struct Claim {
     pub committed: Offset,
     /// The offset the next event of the partition will get.
     pub head: Offset,
-    /// What is known of the event at `committed`.
+    /// What is known of the event that failed.
     pub mark: Mark,
     /// The digest of the module version under which that event failed, if it did.
     pub failed_by: Option<String>,
     /// What was asked of the partition.
     pub control: Control,
+    /// Different events that were given up in a row.
+    pub given_up_in_row: u32,
+    /// Dead letters that the partition holds.
+    pub letters: u64,
+    /// Whether something was asked of some of them and not done yet.
+    pub letters_requested: bool,
+    /// Its parked keys, with how many events wait in each: at least one.
+    pub parked: Vec<(String, u64)>,
 }
 
 /// What became of an attempt to acquire a partition.
@@ -103,20 +141,60 @@ pub struct Commit {
     pub to: Offset,
     /// The offset the pump will hand out next: for overviews only, nothing depends on it.
     pub position: Offset,
-    /// What is to be stored about the event at `to`.
-    pub mark: Mark,
-    /// The digest of the module version under which that event failed, if the mark says so.
+    /// What is to be stored about the event that failed; `None` leaves what is stored as it is.
+    pub mark: Option<Mark>,
+    /// The digest of the module version under which that event failed, if the mark says that one did.
     pub failed_by: Option<String>,
+    /// Different events that were given up in a row.
+    pub given_up_in_row: u32,
+    /// How many more events were passed over because they failed.
+    pub skipped: u32,
     /// What the handled events asked for.
     pub effects: Effects,
+    /// Events that are set aside, in order.
+    pub set_aside: Vec<DeadLetter>,
+    /// What became of dead letters that something was asked of, by their offsets.
+    pub settled: Vec<Settled>,
+    /// Ids to remember, with their offsets: of events that this group must not handle again.
+    pub remembered: Vec<(Offset, String)>,
 }
 
 impl Commit {
     /// A commit that moves the position and nothing else.
     #[must_use]
     pub fn moving(lease: Lease, sequence: u64, from: Offset, to: Offset) -> Self {
-        let (mark, effects) = (Mark::Clear, Effects::default());
-        Self { lease, sequence, from, to, position: to, mark, failed_by: None, effects }
+        Self {
+            lease,
+            sequence,
+            from,
+            to,
+            position: to,
+            mark: Some(Mark::Clear),
+            failed_by: None,
+            given_up_in_row: 0,
+            skipped: 0,
+            effects: Effects::default(),
+            set_aside: Vec::new(),
+            settled: Vec::new(),
+            remembered: Vec::new(),
+        }
+    }
+
+    /// Whether it does nothing but move the position. If such a commit is lost, the same is done again and nothing twice;
+    /// a lost mark or count would forget attempts.
+    #[must_use]
+    pub fn only_moves(&self) -> bool {
+        let marks = self.mark.as_ref().is_some_and(|mark| *mark != Mark::Clear) || self.given_up_in_row > 0;
+        let writes = !self.effects.is_empty() || !self.set_aside.is_empty() || !self.settled.is_empty();
+        !marks && !writes && self.remembered.is_empty() && self.skipped == 0
+    }
+
+    /// Bytes of what it stores: what limits on memory count.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let letters = self.set_aside.iter().map(|letter| letter.event.bytes() + letter.failure.reason.len());
+        let remembered = self.remembered.iter().map(|(_, id)| id.len());
+        self.effects.bytes() + letters.sum::<usize>() + remembered.sum::<usize>()
     }
 }
 

@@ -6,9 +6,11 @@
 //! calls that would break that.
 
 mod assignment;
+mod dead_letter;
 mod effects;
 mod event;
 mod failure;
+mod filter;
 mod lease;
 mod membership;
 mod names;
@@ -18,9 +20,14 @@ mod pump;
 mod time;
 
 pub use assignment::{Candidate, Seat, assign};
+pub use dead_letter::{DeadLetter, LetterRequest, Settled};
 pub use effects::{Effects, Emit, Journal};
 pub use event::{Event, EventFault, HEADERS_BYTES_MAX, NAME_BYTES_MAX, NewEvent};
-pub use failure::{Backoff, FailurePolicy, RETRY_AFTER_MS_MAX, Then, Verdict, verdict};
+pub use failure::{
+    Aside, Backoff, Breaker, Circumstances, Class, FULL_WAIT_MS, Failure, FailurePolicy, Hold, RETRY_AFTER_MS_MAX,
+    Retry, Then, Verdict, verdict,
+};
+pub use filter::Filter;
 pub use lease::{Acquired, Claim, Commit, CommitOutcome, Control, Lease, Mark};
 pub use membership::{
     Decision, Expelled, GroupSeen, HostSeen, LOCK_GRACE_MS, LockSeen, MemberSeen, Membership, Observer,
@@ -29,5 +36,5 @@ pub use membership::{
 pub use names::{NameFault, check_name};
 pub use outcome::{Invocation, Outcome};
 pub use partition::partition_of;
-pub use pump::{Action, End, Holder, Input, Phase, Pump, PumpSettings, Request};
+pub use pump::{Action, CommitMode, End, Holder, Input, Invoked, Phase, Pump, PumpSettings, Replayed, Request};
 pub use time::{Epoch, Offset, Timestamp};

@@ -67,6 +67,12 @@ impl Outcome {
     pub fn is_failure(&self) -> bool {
         !matches!(self, Self::Done | Self::Interrupted | Self::StoreUnavailable(_))
     }
+
+    /// Whether the instance may be called again that was called. If not, whatever it kept in its own memory is gone with it.
+    #[must_use]
+    pub fn keeps_instance(&self) -> bool {
+        matches!(self, Self::Done | Self::Transient(_) | Self::RetryAfter(..) | Self::Permanent(_))
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -88,6 +94,8 @@ pub struct Invocation {
     pub outcome: Outcome,
     /// Whether it is known which event failed. A batch handler that tells no progress leaves it open.
     pub located: bool,
+    /// Under manual commits: the handler said at the last of the handled events that all so far may be committed.
+    pub checkpoint: bool,
     /// The effects of the events that were handled, and of no other.
     pub effects: Effects,
 }

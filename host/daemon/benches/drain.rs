@@ -8,62 +8,32 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+mod support;
+
 use std::{
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use pelton::{
-    handler::{Calls, Handler, Version, WasmVersion},
-    pump::{self, Hint, PumpContext},
-    time::Clock,
+    handler::{Version, WasmVersion},
+    pump::GroupSettings,
 };
-use pelton_core::{
-    Acquired, Commit, CommitOutcome, Decision, Effects, Event, FailurePolicy, Invocation, Lease, Membership, NewEvent,
-    Outcome, PumpSettings, Session, Timestamp,
-};
-use pelton_sandbox::{EmitGrant, Grants, Interrupt, Limits, Place, Sandbox, SandboxOptions, StateReader};
-use pelton_store::{GroupSpec, ReadLimit, Registration, Start, Store, StoreOptions, StreamSpec};
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use pelton_core::{Acquired, Commit, CommitOutcome, Lease, PumpSettings, Session};
+use pelton_sandbox::{EmitGrant, Grants, Limits, Place, Sandbox, SandboxOptions};
+use pelton_store::{ReadLimit, Store, StoreOptions};
+use support::{Native, PARTITIONS, STREAM, fill, median, sole_member};
+use tokio::task::JoinSet;
 
-const PARTITIONS: u32 = 8;
 const BATCH: u32 = 500;
 const EVENTS: u64 = 1_000_000;
 const ROUNDS: usize = 5;
-const STREAM: &str = "events";
 
 /// What is put in the handler's place.
 enum Contestant {
     Raw,
     Pump(Arc<dyn Version>),
-}
-
-/// A handler that looks at every event and does nothing else, as the guests do.
-struct Native(Calls);
-struct NativeHandler;
-
-impl Version for Native {
-    fn digest(&self) -> &str {
-        "native"
-    }
-
-    fn start(&self, _: Place, _: Arc<dyn StateReader>, _: Interrupt) -> Box<dyn Handler> {
-        Box::new(NativeHandler)
-    }
-
-    fn calls(&self) -> &Calls {
-        &self.0
-    }
-}
-
-#[async_trait]
-impl Handler for NativeHandler {
-    async fn call(&mut self, events: &[Event], _: u32) -> Invocation {
-        std::hint::black_box(events);
-        Invocation { handled: events.len(), outcome: Outcome::Done, located: true, effects: Effects::default() }
-    }
 }
 
 fn main() {
@@ -88,7 +58,7 @@ async fn bench(events: u64, rounds: usize, batch: u32) {
     let contestants = [
         ("raw loop", Contestant::Raw),
         ("raw loop, again", Contestant::Raw),
-        ("pump, native", Contestant::Pump(Arc::new(Native(Calls::default())))),
+        ("pump, native", Contestant::Pump(Arc::new(Native::default()))),
         ("pump, worker", Contestant::Pump(wasm(&sandbox, "noop").await)),
         ("pump, batch-worker", Contestant::Pump(wasm(&sandbox, "noop-batch").await)),
     ];
@@ -113,21 +83,6 @@ async fn bench(events: u64, rounds: usize, batch: u32) {
     }
 }
 
-async fn fill(store: &dyn Store, events: u64) {
-    let spec = StreamSpec { name: STREAM.into(), partitions: PARTITIONS, payload_bytes_max: 1 << 20 };
-    store.declare_stream(&spec).await.unwrap();
-    let event = |n: u64| NewEvent {
-        id: format!("event-{n:012}"),
-        key: Some(format!("customer-{:06}", n % 50_000)),
-        kind: "order.placed".into(),
-        headers: vec![("trace".into(), format!("{n:016x}")), ("source".into(), "bench".into())],
-        payload: format!("{{\"order\":{n},\"text\":\"{:x>70}\"}}", "").into_bytes(),
-    };
-    for start in (0..events).step_by(5_000) {
-        store.append(STREAM, (start..(start + 5_000).min(events)).map(event).collect()).await.unwrap();
-    }
-}
-
 async fn wasm(sandbox: &Sandbox, name: &str) -> Arc<dyn Version> {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sandbox/tests/guests/prebuilt");
     let module = std::fs::read(guests.join(name).with_extension("wasm")).unwrap();
@@ -143,66 +98,22 @@ async fn wasm(sandbox: &Sandbox, name: &str) -> Arc<dyn Version> {
 
 /// The time from the first acquisition until the database says that every event is passed.
 async fn drain(store: &Arc<dyn Store>, group: &str, contestant: &Contestant, batch: u32) -> Duration {
-    let spec = GroupSpec { name: group.into(), stream: STREAM.into(), handler: "noop".into(), start: Start::Earliest };
-    store.declare_group(&spec).await.unwrap();
+    support::declare(&**store, group).await;
     let session = sole_member(&**store, group).await;
-    let (drain, _) = watch::channel(false);
-    let settings = watch::Sender::new(PumpSettings {
-        batch_events_max: batch,
-        commit_ahead: 1,
-        on_failure: FailurePolicy::default(),
-    });
-    let hints = watch::Sender::new(Hint::default());
-    let began = Instant::now();
-    let mut tasks = JoinSet::new();
-    for partition in 0..PARTITIONS {
-        let place = Place { group: group.into(), stream: STREAM.into(), partition };
-        match contestant {
-            Contestant::Raw => drop(tasks.spawn(raw_loop(Arc::clone(store), place, session.clone(), batch))),
-            Contestant::Pump(version) => {
-                let context = PumpContext {
-                    store: Arc::clone(store),
-                    clock: Clock::starting_at(Timestamp(0)),
-                    session: session.clone(),
-                    place,
-                    settings: settings.subscribe(),
-                    version: watch::Sender::new(Arc::clone(version)).subscribe(),
-                    hints: hints.subscribe(),
-                    drain: drain.subscribe(),
-                    interrupt: Interrupt::default(),
-                    chance: Arc::new(|| 0.5),
-                };
-                tasks.spawn(async move {
-                    pump::run(context).await;
-                });
-            }
+    let Contestant::Pump(version) = contestant else {
+        let began = Instant::now();
+        let mut tasks = JoinSet::new();
+        for partition in 0..PARTITIONS {
+            let place = Place { group: group.into(), stream: STREAM.into(), partition };
+            tasks.spawn(raw_loop(Arc::clone(store), place, session.clone(), batch));
         }
-    }
-    loop {
-        let progress = store.progress().await.unwrap();
-        if progress.iter().filter(|row| row.group == group).all(|row| row.committed == row.head) {
-            break;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    let took = began.elapsed();
-    drain.send_replace(true);
-    while tasks.join_next().await.is_some() {}
-    took
-}
-
-/// A host to which every partition of a group is given.
-async fn sole_member(store: &dyn Store, group: &str) -> Session {
-    let membership = Membership { group: group.into(), session_timeout_ms: 3_600_000, partitions_max: 0 };
-    let registration = Registration { host: "bench".into(), memberships: vec![membership], ..Registration::default() };
-    let session = store.register(&registration).await.unwrap();
-    let survey = store.survey().await.unwrap();
-    let seen = survey.groups.iter().find(|seen| seen.group == group).unwrap();
-    let targets = vec![Some(session.host.clone()); seen.seats.len()];
-    let homes = vec![None; seen.seats.len()];
-    let assign = Decision::Assign { group: group.into(), generation: seen.generation, targets, homes };
-    assert!(store.decide(&assign).await.unwrap());
-    session
+        support::until_drained(&**store, group).await;
+        let took = began.elapsed();
+        while tasks.join_next().await.is_some() {}
+        return took;
+    };
+    let pump = PumpSettings { batch_events_max: batch, ..PumpSettings::default() };
+    support::drain(store, group, &session, version, GroupSettings { pump, ..GroupSettings::default() }).await
 }
 
 /// What any consumer has to do: fetch a batch, and commit its end, durably and fenced, while it fetches the next one.
@@ -224,10 +135,4 @@ async fn raw_loop(store: Arc<dyn Store>, place: Place, session: Session, batch: 
         assert_eq!(outcome.unwrap(), CommitOutcome::Committed);
         (from, events) = (to, next.unwrap());
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -1,10 +1,17 @@
 //! The command line: what can be asked for, and the exit status that answers.
 
+mod dead_letters;
+
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{commands, config::ConfigError, logging};
+
+pub use dead_letters::{
+    DeadLettersCommand, DiscardArgs, EditArgs, ExportArgs, ListArgs, Looking, Narrowing, NewPayload, ReplayArgs,
+    ShowArgs, SkipArgs, Which,
+};
 
 /// Done.
 const SUCCESS: u8 = 0;
@@ -59,6 +66,9 @@ enum Command {
     /// Show or steer one group.
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Show or settle the events that a group set aside.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Show the hosts, or remove stale ones.
     Hosts(HostsArgs),
     /// Show the handlers and which version of each answers.
@@ -178,6 +188,8 @@ pub enum GroupCommand {
     Pause(GroupArgs),
     /// End a pause, and a stop: the event that failed is tried again.
     Resume(GroupArgs),
+    /// Set the event aside that blocks a partition, as a dead letter.
+    Skip(SkipArgs),
     /// Move a group's positions; shows what would happen, and does it with --execute.
     Reset(ResetArgs),
     /// Print a group's positions, in a form that `reset --to-file` takes back.
@@ -189,6 +201,9 @@ pub enum GroupCommand {
     Delete {
         /// The group.
         group: String,
+        /// Delete its dead letters too.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -309,6 +324,7 @@ pub fn main() -> ExitCode {
 async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => return commands::run::run(&common, &args).await,
+        Command::DeadLetters(command) => return commands::dead_letters::dead_letters(&common, &command).await,
         Command::Check => return commands::check::check(&common).await,
         Command::Test(args) => return commands::test::test(&common, &args).await,
         Command::Build(args) => commands::build(&common, &args)?,
@@ -358,6 +374,29 @@ mod tests {
         assert!(reset(&["--to", "latest", "--state", "keep"]).is_ok_and(|args| !args.execute && !args.force));
         assert_eq!(reset(&[]).err(), Some(MissingRequiredArgument));
         assert_eq!(reset(&["--to", "1", "--shift-by", "1"]).err(), Some(ArgumentConflict));
+    }
+
+    #[test]
+    fn nothing_is_asked_of_all_dead_letters_by_chance() {
+        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, ValueValidation};
+        let kind = |args: &[&str]| {
+            let args = [&["pelton", "dead-letters"], args].concat();
+            Cli::try_parse_from(args).err().map(|error| error.kind())
+        };
+        for verb in ["replay", "discard"] {
+            assert_eq!(kind(&[verb, "g"]), Some(MissingRequiredArgument));
+            assert_eq!(kind(&[verb, "g", "--class", "trap"]), Some(MissingRequiredArgument));
+            assert_eq!(kind(&[verb, "g", "--id", "0/1", "--all"]), Some(ArgumentConflict));
+            assert_eq!(kind(&[verb, "g", "--all", "--class", "trip"]), Some(ValueValidation));
+            assert_eq!(kind(&[verb, "g", "--all", "--wait=never"]), Some(ValueValidation));
+            assert_eq!(kind(&[verb, "g", "--all", "--class", "trap", "--wait"]), None);
+            assert_eq!(kind(&[verb, "g", "--wait=5s", "--key", "k", "--partition", "0"]), None);
+        }
+        assert_eq!(kind(&["replay", "g", "--all", "--dry-run", "--wait"]), Some(ArgumentConflict));
+        assert_eq!(kind(&["show", "g"]), Some(MissingRequiredArgument));
+        assert_eq!(kind(&["edit", "g", "--id", "0/1"]), Some(MissingRequiredArgument));
+        assert_eq!(kind(&["edit", "g", "--id", "0/1", "--payload", "1", "--file", "-"]), Some(ArgumentConflict));
+        assert_eq!(kind(&["list", "g", "--key", "k", "-n", "3"]), None);
     }
 
     #[test]

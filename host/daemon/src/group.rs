@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use pelton_core::{End, Holder, Lease, PumpSettings, Session};
+use pelton_core::{End, Holder, Lease, Session};
 use pelton_sandbox::{Interrupt, Place};
 use pelton_store::{Progress, Store};
 use tokio::{
@@ -24,7 +24,7 @@ use crate::{
     config::GroupConfig,
     handler::Version,
     membership::Standing,
-    pump::{self, Hint, PumpContext},
+    pump::{self, GroupSettings, Hint, PumpContext},
     time::Clock,
     trust::Trust,
 };
@@ -61,7 +61,7 @@ pub(crate) struct RunningGroup {
 /// One pump and its channels. Each pump has its own: tokio's `watch` wakes several receivers in an order that chance
 /// decides, and the simulation could not repeat it.
 struct RunningPump {
-    settings: watch::Sender<PumpSettings>,
+    settings: watch::Sender<GroupSettings>,
     version: watch::Sender<Arc<dyn Version>>,
     hint: watch::Sender<Hint>,
     drain: watch::Sender<bool>,
@@ -69,6 +69,8 @@ struct RunningPump {
     task: JoinHandle<()>,
     /// True once its partition is somebody else's, or nobody's.
     ended: Arc<AtomicBool>,
+    /// True once an event stopped the partition here.
+    stopped_here: Arc<AtomicBool>,
     /// Since when it is to let go of its partition.
     draining: Option<Instant>,
 }
@@ -182,10 +184,11 @@ impl RunningGroup {
         let spec = &self.config.spec;
         let trusted = Arc::clone(trust);
         let interrupt = Interrupt::unless(Arc::new(move || trusted.holds()));
-        let settings = watch::Sender::new(self.config.pump);
+        let settings = watch::Sender::new(self.config.settings.clone());
         let version = watch::Sender::new(Arc::clone(&self.version));
         let hint = watch::Sender::new(hint);
         let drain = watch::Sender::new(false);
+        let stopped_here = Arc::new(AtomicBool::new(false));
         let context = PumpContext {
             store: Arc::clone(store),
             clock: *clock,
@@ -197,6 +200,7 @@ impl RunningGroup {
             drain: drain.subscribe(),
             interrupt: interrupt.clone(),
             chance: Arc::clone(chance),
+            stopped_here: Arc::clone(&stopped_here),
         };
         let ended = Arc::new(AtomicBool::new(false));
         let (pump_ended, has_ended) = (Arc::clone(pump_ended), Arc::clone(&ended));
@@ -205,7 +209,7 @@ impl RunningGroup {
             has_ended.store(true, Ordering::Release);
             pump_ended.notify_one();
         });
-        let pump = RunningPump { settings, version, hint, drain, interrupt, task, ended, draining: None };
+        let pump = RunningPump { settings, version, hint, drain, interrupt, task, ended, stopped_here, draining: None };
         self.pumps.insert(partition, pump);
     }
 
@@ -220,7 +224,7 @@ impl RunningGroup {
     /// Changes what its pumps go by.
     pub(crate) fn reconfigure(&mut self, config: GroupConfig) {
         for pump in self.pumps.values() {
-            pump.settings.send_replace(config.pump);
+            pump.settings.send_replace(config.settings.clone());
         }
         self.config = config;
     }
@@ -236,6 +240,11 @@ impl RunningGroup {
     /// Breaks off the calls under way.
     pub(crate) fn interrupt(&self) {
         self.pumps.values().for_each(|pump| pump.interrupt.trigger());
+    }
+
+    /// Whether an event stopped a partition here, and not under an earlier owner.
+    pub(crate) fn stopped_here(&self, partition: u32) -> bool {
+        self.pumps.get(&partition).is_some_and(|pump| pump.stopped_here.load(Ordering::Acquire))
     }
 
     /// Whether its pumps have ended.

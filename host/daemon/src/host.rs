@@ -9,9 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use pelton_core::Membership;
+use pelton_core::{Hold, Mark, Membership};
 use pelton_sandbox::{Sandbox, SandboxOptions};
-use pelton_store::{HandlerReport, Progress, Store, StoreError, system_clock};
+use pelton_store::{HandlerReport, Progress, ReadLimit, Store, StoreError};
 use tokio::{
     select,
     sync::{Notify, mpsc, watch},
@@ -20,11 +20,12 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    chores::{Chores, do_chores},
     config::{Config, GroupConfig},
     group::{RunningGroup, Surroundings},
     hints::watch_progress,
     membership::{Standing, Wishes},
-    modules::{FileWatch, Loaded, Loader, Stamp},
+    modules::{FileWatch, Loaded, Loader, Stamp, check_world, grants_of, manual_groups},
     presence::{Identity, Presence},
     slot::HandlerSlot,
     time::Clock,
@@ -39,10 +40,13 @@ const IDLE_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long pumps may take to commit and release after their calls were broken off.
 const LAST_COMMITS: Duration = Duration::from_secs(5);
 
+/// A look whether there is a dead letter.
+const ONE_LETTER: ReadLimit = ReadLimit { events: 1, bytes: 1 };
+
 /// What `pelton run` is asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunOptions {
-    /// End once every lag is 0.
+    /// End once every lag is 0 and nothing is asked of dead letters.
     pub until_idle: bool,
 }
 
@@ -97,6 +101,7 @@ struct Host {
     files: FileWatch,
     progress: watch::Receiver<Vec<Progress>>,
     poll_interval: watch::Sender<Duration>,
+    chores: watch::Sender<Chores>,
     reported: Vec<HandlerReport>,
     id: Arc<str>,
     presence: Presence,
@@ -106,10 +111,10 @@ struct Host {
 
 impl Host {
     async fn start(path: &Path, config: Config, options: RunOptions) -> anyhow::Result<Self> {
-        let wall = system_clock();
-        let clock = Clock::starting_at(wall());
         let store_options = config.store.options(true);
         let store = pelton_store::open(&config.store.url, &store_options).await?;
+        // Times that are stored are compared with those that the store wrote, and by other hosts: one clock for all.
+        let clock = Clock::starting_at(store.survey().await?.now);
         let id: Arc<str> = config.host.id.clone().unwrap_or_else(made_up_id).into();
         declare(&*store, &config).await?;
         let identity = Identity {
@@ -130,6 +135,8 @@ impl Host {
         let poll_interval = watch::Sender::new(shortest_poll(&config, &options));
         let (sender, progress) = watch::channel(Vec::new());
         tokio::spawn(watch_progress(Arc::clone(&store), poll_interval.subscribe(), sender));
+        let chores = watch::Sender::new(Chores::default());
+        tokio::spawn(do_chores(Arc::clone(&store), chores.subscribe()));
 
         let mut host = Self {
             path: path.into(),
@@ -150,6 +157,7 @@ impl Host {
             files: FileWatch::start(),
             progress,
             poll_interval,
+            chores,
             reported: Vec::new(),
             id,
             presence,
@@ -184,7 +192,7 @@ impl Host {
             select! {
                 Some(loaded) = self.loaded.recv() => self.take_module(loaded),
                 Ok(()) = self.progress.changed() => {
-                    if let Some(ended) = self.take_progress() {
+                    if let Some(ended) = self.look_at_progress().await {
                         return Ok(ended);
                     }
                 }
@@ -196,7 +204,7 @@ impl Host {
                 Some(()) = self.files.changed.recv() => self.look_at_files().await,
                 _ = look.tick() => {
                     self.look_at_files().await;
-                    if let Some(ended) = self.take_progress() {
+                    if let Some(ended) = self.look_at_progress().await {
                         return Ok(ended);
                     }
                 }
@@ -235,12 +243,27 @@ impl Host {
 
     // --- Progress -----------------------------------------------------------------------------------------------
 
-    fn take_progress(&mut self) -> Option<Ended> {
+    async fn look_at_progress(&mut self) -> Option<Ended> {
         let progress = self.progress.borrow_and_update().clone();
-        self.groups.values_mut().chain(&mut self.ending).for_each(|group| group.tell(&progress));
+        let ended = self.take_progress(&progress)?;
+        match ended {
+            Ended::Cleanly if self.nothing_is_asked(&progress.iter().collect::<Vec<_>>()).await => {
+                info!("every lag is 0");
+            }
+            Ended::Stuck if self.stays_full(&self.behind(&progress)).await => self.tell_stuck(&progress),
+            Ended::Stopped => {}
+            _ => return None,
+        }
+        Some(ended)
+    }
+
+    fn take_progress(&mut self, progress: &[Progress]) -> Option<Ended> {
+        self.groups.values_mut().chain(&mut self.ending).for_each(|group| group.tell(progress));
         let mine = |row: &&Progress| row.owner.as_ref() == Some(&self.id);
         for row in progress.iter().filter(|row| self.has_stopped(row)).filter(mine) {
-            if self.config.groups.get(&row.group).is_some_and(|group| group.exit_on_stop) {
+            // A host that takes a stopped partition over has nothing to end for: the stop would run from host to host.
+            let stopped_here = self.groups.get(&row.group).is_some_and(|group| group.stopped_here(row.partition));
+            if stopped_here && self.config.groups.get(&row.group).is_some_and(|group| group.exit_on_stop) {
                 let (group, partition, offset) = (&row.group, row.partition, row.committed.0);
                 error!(group, partition, offset, "a partition stopped and its group says exit = true: ending");
                 return Some(Ended::Stopped);
@@ -248,34 +271,50 @@ impl Host {
         }
         // A group that was added just now may not be in the picture yet.
         let known = self.config.groups.keys().all(|name| progress.iter().any(|row| row.group == *name));
-        if self.options.until_idle && known { self.idle(&progress) } else { None }
+        if self.options.until_idle && known { self.idle(progress) } else { None }
     }
 
     /// Whether a partition waits for somebody. One that another version has stopped is about to start again.
     fn has_stopped(&self, row: &Progress) -> bool {
+        row.stopped && self.failed_as_it_is(row)
+    }
+
+    /// Whether a partition waits for somebody to make room. Who looks closer asks [`Self::stays_full`] too.
+    fn is_full(&self, row: &Progress) -> bool {
+        row.held == Some(Hold::Full) && self.failed_as_it_is(row)
+    }
+
+    /// Whether what failed did so under the version that is at work.
+    fn failed_as_it_is(&self, row: &Progress) -> bool {
         let handler = self.config.groups.get(&row.group).and_then(|group| self.handlers.get(&group.spec.handler));
         let live = handler.and_then(HandlerSlot::live);
-        row.stopped && live.is_none_or(|live| row.failed_by.as_deref().is_none_or(|digest| digest == live.digest()))
+        live.is_none_or(|live| row.failed_by.as_deref().is_none_or(|digest| digest == live.digest()))
     }
 
     /// Whether every lag is 0, or what is left can only wait for somebody.
     fn idle(&self, progress: &[Progress]) -> Option<Ended> {
-        let lag = |row: &Progress| row.head.since(row.committed);
-        let behind = progress.iter().filter(|row| self.config.groups.contains_key(&row.group) && lag(row) > 0);
-        let behind: Vec<_> = behind.collect();
+        let behind = self.behind(progress);
         if behind.is_empty() {
-            info!("every lag is 0");
             return Some(Ended::Cleanly);
         }
-        let waits =
-            |row: &&Progress| self.has_stopped(row) || row.control.paused || !self.groups.contains_key(&row.group);
-        if !behind.iter().all(waits) {
-            return None;
-        }
-        for row in behind {
+        let rests = |row: &&Progress| row.control.paused || !self.groups.contains_key(&row.group);
+        behind.iter().all(|row| rests(row) || self.has_stopped(row) || self.is_full(row)).then_some(Ended::Stuck)
+    }
+
+    /// The partitions of groups of this host that have events left.
+    fn behind<'a>(&self, progress: &'a [Progress]) -> Vec<&'a Progress> {
+        let ours = progress.iter().filter(|row| self.config.groups.contains_key(&row.group));
+        ours.filter(|row| lag(row) > 0).collect()
+    }
+
+    fn tell_stuck(&self, progress: &[Progress]) {
+        for row in self.behind(progress) {
             let why = match self.groups.get(&row.group) {
                 None => "its handler was refused",
                 Some(_) if row.control.paused => "it is paused: `pelton group resume` lets it go on",
+                Some(_) if row.held == Some(Hold::Full) => {
+                    "its dead letters are full (on_failure.dead_letters_max): replay or discard some"
+                }
                 Some(_) => "it is stopped: `pelton group resume` or a new module version starts it",
             };
             error!(
@@ -287,7 +326,42 @@ impl Host {
                 "cannot become idle"
             );
         }
-        Some(Ended::Stuck)
+    }
+
+    /// Whether those of these partitions whose dead letters are full stay so until somebody acts. What was asked may make
+    /// room yet, a new limit may have; and now and then the event is tried again.
+    async fn stays_full(&self, behind: &[&Progress]) -> bool {
+        let works = |row: &&Progress| self.groups.contains_key(&row.group) && !row.control.paused;
+        let full: Vec<_> = behind.iter().copied().filter(|row| row.held == Some(Hold::Full)).filter(works).collect();
+        if full.is_empty() {
+            return true;
+        }
+        if !self.nothing_is_asked(&full).await {
+            return false;
+        }
+        let Ok(groups) = self.surroundings.store.groups().await else { return false };
+        let now = self.surroundings.clock.now();
+        full.iter().all(|row| {
+            let group = groups.iter().find(|group| group.name == row.group);
+            let place = group.and_then(|group| group.partitions.get(row.partition as usize));
+            let most = self.groups.get(&row.group).map(|group| group.config.settings.pump.letters_max);
+            place.zip(most).is_some_and(|(place, most)| {
+                let waits = matches!(place.mark, Mark::Hold { until, why: Hold::Full, .. } if until > now);
+                waits && place.letters >= most
+            })
+        })
+    }
+
+    /// Whether nothing is asked of dead letters any more that somebody could see to. Lag does not tell of them.
+    async fn nothing_is_asked(&self, progress: &[&Progress]) -> bool {
+        let ours = |row: &&&Progress| self.groups.contains_key(&row.group) && !row.control.paused;
+        for row in progress.iter().filter(ours).filter(|row| row.control.requests > 0) {
+            let asked = self.surroundings.store.letters_requested(&row.group, row.partition, ONE_LETTER).await;
+            if !asked.is_ok_and(|letters| letters.is_empty()) {
+                return false;
+            }
+        }
+        true
     }
 
     // --- Configuration and modules --------------------------------------------------------------------------------
@@ -324,6 +398,9 @@ impl Host {
         if config.host != self.config.host || config.store != self.config.store {
             warn!(%file, "changes of [host] and [store] take effect when the daemon is restarted");
         }
+        if let Err(error) = self.check_worlds(&config).await {
+            return error!(%file, "{error}: going on with the old configuration");
+        }
         if let Err(error) = declare(&*self.surroundings.store, &config).await {
             if error.downcast_ref::<StoreError>().is_some_and(StoreError::is_transient) {
                 // Not the configuration's fault: the next look at the files tries again.
@@ -335,17 +412,38 @@ impl Host {
         self.apply(config).await;
     }
 
+    /// Refuses manual commits where the handler has no way to ask for them. What works under the old configuration must not
+    /// be broken by the new one.
+    async fn check_worlds(&self, config: &Config) -> Result<(), String> {
+        for (name, handler) in &config.handlers {
+            let manual = manual_groups(name, &config.groups);
+            if manual.is_empty() {
+                continue;
+            }
+            let live = self.handlers.get(name).and_then(HandlerSlot::world);
+            let world = match live {
+                Some(world) if self.config.handlers.get(name) == Some(handler) => Some(world),
+                // Another module may come with the change. One that cannot be loaded does not replace the old one.
+                _ => self.loader.world(handler, grants_of(name, handler, &config.streams)).await.or(live),
+            };
+            let Some(world) = world else { continue };
+            check_world(world, &manual).map_err(|reason| format!("handler {name:?}: {reason}"))?;
+        }
+        Ok(())
+    }
+
     /// Brings handlers and groups in step with a configuration that is valid and declared.
     async fn apply(&mut self, config: Config) {
         let old = mem::replace(&mut self.config, config);
         let streams_changed = old.streams != self.config.streams;
         (self.config.host, self.config.store) = (old.host, old.store);
         self.poll_interval.send_replace(shortest_poll(&self.config, &self.options));
+        self.chores.send_replace(Chores::of(&self.config));
 
         self.handlers.retain(|name, _| self.config.handlers.contains_key(name));
         for (name, handler) in &self.config.handlers {
             let slot = self.handlers.entry(name.clone()).or_insert_with(|| HandlerSlot::new(handler.clone()));
-            if slot.reconfigure(handler) || streams_changed {
+            if slot.reconfigure(handler, manual_groups(name, &self.config.groups)) || streams_changed {
                 slot.file_changed().await;
                 slot.load(name, &self.config.streams, &self.loader);
             }
@@ -450,6 +548,11 @@ impl Host {
         self.presence.leave().await;
         info!("pelton has stopped");
     }
+}
+
+/// How many events a partition has left.
+fn lag(row: &Progress) -> u64 {
+    row.head.since(row.committed)
 }
 
 async fn ended(groups: &mut [RunningGroup], within: Duration) -> bool {

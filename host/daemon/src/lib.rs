@@ -8,7 +8,9 @@ pub mod host;
 pub mod pump;
 pub mod time;
 
+mod batch;
 mod build;
+mod chores;
 mod event_json;
 mod group;
 mod guest_log;
@@ -20,6 +22,7 @@ mod modules;
 mod output;
 mod overseer;
 mod presence;
+mod replay;
 mod share;
 mod slot;
 mod state;

@@ -17,7 +17,8 @@ pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
     })?;
     let format = std::env::var("PELTON_LOG_FORMAT").unwrap_or_default();
     let json = if format.is_empty() { !stderr().is_terminal() } else { format == "json" };
-    let lines = fmt().with_env_filter(filter).with_writer(stderr);
+    // A log that cannot be written, as on a full disk, is no reason to end: telling of it would panic, on stderr too.
+    let lines = fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     if json {
         lines.json().flatten_event(true).init();
     } else {

@@ -15,12 +15,13 @@ use notify_debouncer_mini::{
     DebounceEventResult, DebouncedEvent, Debouncer, new_debouncer,
     notify::{RecommendedWatcher, RecursiveMode},
 };
-use pelton_sandbox::{EmitGrant, Grants, LoadError, Module, Sandbox};
+use pelton_core::CommitMode;
+use pelton_sandbox::{EmitGrant, Grants, LoadError, Module, Sandbox, World};
 use pelton_store::StreamSpec;
 use tokio::{fs, sync::mpsc, time::sleep};
 use tracing::warn;
 
-use crate::config::HandlerConfig;
+use crate::config::{GroupConfig, HandlerConfig};
 
 /// How long a file must be quiet before it is looked at.
 const QUIET: Duration = Duration::from_millis(30);
@@ -86,15 +87,41 @@ impl Loader {
     }
 
     /// Starts loading, and gives the number under which the result comes through the channel.
-    pub(crate) fn start(&self, handler: &str, config: &HandlerConfig, grants: Grants) -> u64 {
+    pub(crate) fn start(&self, handler: &str, config: &HandlerConfig, grants: Grants, manual: &[String]) -> u64 {
         let serial = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
-        let (loader, handler, config) = (self.clone(), handler.to_owned(), config.clone());
+        let (loader, handler, config, manual) = (self.clone(), handler.to_owned(), config.clone(), manual.to_vec());
         tokio::spawn(async move {
-            let module = load(&loader.sandbox, &config, grants).await;
+            let module = load(&loader.sandbox, &config, grants, &manual).await;
             // Nobody listens when the host is going down.
             let _ = loader.results.send(Loaded { handler, serial, module }).await;
         });
         serial
+    }
+
+    /// The world of the module as its file is now, if it can be loaded.
+    pub(crate) async fn world(&self, config: &HandlerConfig, grants: Grants) -> Option<World> {
+        Some(load_now(&self.sandbox, config, grants, &[]).await.ok()?.world())
+    }
+}
+
+/// The groups that want this handler to say itself when to commit.
+pub(crate) fn manual_groups(handler: &str, groups: &BTreeMap<String, GroupConfig>) -> Vec<String> {
+    let asks = |group: &&GroupConfig| group.spec.handler == handler && group.settings.pump.commit == CommitMode::Manual;
+    groups.values().filter(asks).map(|group| group.spec.name.clone()).collect()
+}
+
+/// Refuses a handler whose world has no way to say when to commit.
+///
+/// # Errors
+/// Which group asks for it, and the remedy.
+pub(crate) fn check_world(world: World, manual: &[String]) -> Result<(), String> {
+    match manual.first().filter(|_| world != World::Worker) {
+        None => Ok(()),
+        Some(group) => Err(format!(
+            "its world is {}, but group {group:?} says commit = \"manual\", which needs world {}; give the group another commit, or a handler that takes one event at a time",
+            world.name(),
+            World::Worker.name()
+        )),
     }
 }
 
@@ -110,16 +137,22 @@ pub(crate) fn grants_of(name: &str, config: &HandlerConfig, streams: &BTreeMap<S
     }
 }
 
-/// Reads, checks and compiles a handler's module. A file that is still being written is waited for.
+/// Reads, checks and compiles a handler's module, for groups of which these say `commit = "manual"`. A file that is still
+/// being written is waited for.
 ///
 /// # Errors
 /// A sentence for the log and for `pelton handlers`, with the file and the remedy.
-pub(crate) async fn load(sandbox: &Sandbox, config: &HandlerConfig, grants: Grants) -> Result<Module, String> {
+pub(crate) async fn load(
+    sandbox: &Sandbox,
+    config: &HandlerConfig,
+    grants: Grants,
+    manual: &[String],
+) -> Result<Module, String> {
     let path = &config.module;
     let mut error = String::new();
     for _ in 0..SETTLE_TRIES {
         let before = Stamp::of(path).await;
-        match load_now(sandbox, config, grants.clone()).await {
+        match load_now(sandbox, config, grants.clone(), manual).await {
             Ok(module) => return Ok(module),
             Err(reason) => error = reason,
         }
@@ -133,7 +166,12 @@ pub(crate) async fn load(sandbox: &Sandbox, config: &HandlerConfig, grants: Gran
 }
 
 /// As [`load`], but the file is taken as it is.
-pub(crate) async fn load_now(sandbox: &Sandbox, config: &HandlerConfig, grants: Grants) -> Result<Module, String> {
+pub(crate) async fn load_now(
+    sandbox: &Sandbox,
+    config: &HandlerConfig,
+    grants: Grants,
+    manual: &[String],
+) -> Result<Module, String> {
     let path = config.module.display();
     let bytes = fs::read(&config.module)
         .await
@@ -146,7 +184,9 @@ pub(crate) async fn load_now(sandbox: &Sandbox, config: &HandlerConfig, grants: 
             ));
         }
     }
-    sandbox.load(bytes, grants).await.map_err(|reason: LoadError| format!("module {path}: {reason}"))
+    let module = sandbox.load(bytes, grants).await.map_err(|reason: LoadError| format!("module {path}: {reason}"))?;
+    check_world(module.world(), manual).map_err(|reason| format!("module {path}: {reason}"))?;
+    Ok(module)
 }
 
 /// Tells when one of the watched files changes.

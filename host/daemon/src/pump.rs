@@ -4,12 +4,21 @@
 //! this file carries it out: it talks to the store, holds the events and effects that are under way, and calls the
 //! handler. Follow [`run`] from the top to see what happens to an event from its stream to the commit that moves past it.
 
-use std::{collections::VecDeque, future::pending, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    future::pending,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::future::BoxFuture;
 use pelton_core::{
-    Acquired, Action, Commit, CommitOutcome, Control, Effects, End, Epoch, Event, Holder, Input, Invocation, Lease,
-    Mark, Offset, Outcome, Pump, PumpSettings, Request, Session,
+    Acquired, Action, Aside, Commit, CommitMode, CommitOutcome, Control, DeadLetter, Effects, End, Epoch, Event,
+    Failure, Filter, Holder, Input, Invocation, Invoked, Lease, Mark, Offset, Outcome, Pump, PumpSettings, Request,
+    Session, Settled,
 };
 use pelton_sandbox::{Interrupt, Place, StateReader};
 use pelton_store::{ReadLimit, Store, StoreError};
@@ -21,13 +30,18 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    batch::{Batch, Dealt, Way},
     handler::{Handler, Version},
+    replay::{self, Order, Report},
     state::PartitionState,
     time::Clock,
 };
 
 /// Payload bytes of one fetch: with one batch in hand and one read ahead, twice this is what a partition holds.
 const FETCH_BYTES_MAX: u64 = 8 << 20;
+
+/// What an id that is to be remembered costs beyond its own bytes, until it is committed.
+const REMEMBERED_BYTES: usize = 32;
 
 /// How long an instance is kept for a partition that has nothing to do.
 const INSTANCE_IDLE_MAX: Duration = Duration::from_secs(30);
@@ -44,7 +58,7 @@ pub struct PumpContext {
     /// Which partition of which group it works for.
     pub place: Place,
     /// The group's settings, as they are now.
-    pub settings: watch::Receiver<PumpSettings>,
+    pub settings: watch::Receiver<GroupSettings>,
     /// The handler's version, as it is now. A new one takes over between two batches.
     pub version: watch::Receiver<Arc<dyn Version>>,
     /// What is known of the partition from outside.
@@ -53,8 +67,21 @@ pub struct PumpContext {
     pub drain: watch::Receiver<bool>,
     /// Breaks off the call under way.
     pub interrupt: Interrupt,
+    /// Becomes true when an event stopped the partition here, and not under an earlier owner.
+    pub stopped_here: Arc<AtomicBool>,
     /// Uniform in 0 to 1, for the jitter of back-off.
     pub chance: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
+/// What a group's configuration says about the way of its events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupSettings {
+    /// What the state machine goes by.
+    pub pump: PumpSettings,
+    /// Events that do not match are passed over without a call.
+    pub filter: Filter,
+    /// Whether ids that were handled are remembered, and not handled again.
+    pub idempotent: bool,
 }
 
 /// What others found out about a partition. Hints may be late or lost: polling goes on.
@@ -72,28 +99,47 @@ pub struct Hint {
 
 /// Works for one partition until it is drained or fenced.
 pub async fn run(context: PumpContext) -> End {
-    let mut machine = Pump::new(*context.settings.borrow());
+    let mut machine = Pump::new(context.settings.borrow().pump);
     let mut hands = Hands::new(context);
     loop {
-        while let Some(action) = machine.next_action(hands.context.clock.now()) {
+        let now = hands.context.clock.now();
+        while let Some(action) = machine.next_action(now) {
             match action {
                 Action::Acquire => hands.acquire(),
                 Action::Fetch { from, events } => hands.fetch(from, events),
-                Action::Invoke { events, attempt } => hands.invoke(events, attempt),
-                Action::Commit { from, to, mark } => hands.commit(from, to, machine.position(), mark),
+                Action::Invoke { events, calls, room, attempt } => {
+                    // Where the handler need not be called, the answer is there at once.
+                    if let Some(input) = hands.invoke(events, calls, room, attempt) {
+                        machine.handle(now, input);
+                    }
+                }
+                Action::SetAside { aside, failure } => hands.set_aside(aside, failure),
+                Action::Replay { events, refused } => hands.replay(events, refused),
+                Action::Commit { from, to, mark, given_up_in_row, with_effects } => {
+                    let position = machine.position();
+                    hands.commit(Move { from, to, position, mark, given_up_in_row }, with_effects);
+                }
                 Action::Rewind => hands.rewind(),
                 Action::Release => hands.release(),
                 Action::Finish(end) => return hands.finish(end),
             }
         }
-        let deadline = machine.deadline().map(|at| hands.context.clock.instant(at));
+        let deadline = machine.deadline(now).map(|at| hands.context.clock.instant(at));
         let idle = hands.idle_at();
         // Results come before hints, and the call last: polling it runs the guest.
         let input = select! {
             biased;
             input = finished(&mut hands.store_request) => hands.answered(input),
+            report = finished(&mut hands.replaying) => Some(hands.replayed(report)),
             events = finished(&mut hands.fetching) => hands.fetched(events),
-            input = told(&mut hands.context, &mut hands.draining) => Some(input),
+            input = told(&mut hands.context, &mut hands.draining) => {
+                match input {
+                    Input::Settings(_) => hands.settings = hands.context.settings.borrow().clone(),
+                    Input::HandlerChanged => hands.present = Arc::clone(&hands.context.version.borrow()),
+                    _ => {}
+                }
+                Some(input)
+            }
             () = reached(deadline) => None,
             () = reached(idle) => {
                 hands.handler = None;
@@ -103,7 +149,11 @@ pub async fn run(context: PumpContext) -> End {
         };
         let now = hands.context.clock.now();
         let Some(input) = input else { continue };
-        let tells_of_failure = matches!(input, Input::Acquired(_) | Input::Invoked { .. });
+        let tells_of_failure = match &input {
+            Input::Acquired(_) => true,
+            Input::Invoked(invoked) => invoked.outcome.is_failure(),
+            _ => false,
+        };
         machine.handle(now, input);
         if tells_of_failure && hands.another_version_failed() {
             // What failed was another version, before this host started or just now; this one need not wait for it.
@@ -115,17 +165,26 @@ pub async fn run(context: PumpContext) -> End {
 /// Everything that a pump holds: what `core` must not know.
 struct Hands {
     context: PumpContext,
+    settings: GroupSettings,
     epoch: Epoch,
     draining: bool,
     state: Arc<PartitionState>,
     /// Events read and not handled yet.
     events: VecDeque<Event>,
-    /// Effects of what was handled and is not in the commit under way, and where they end.
-    effects: Effects,
+    /// Which of their ids the group handled before, if it remembers them.
+    known: BTreeSet<String>,
+    /// Parked keys, with how many events wait in each: in the store, and in what is not committed yet.
+    parked: BTreeMap<String, u64>,
+    /// What came of events that are dealt with and are not in the commit under way.
+    work: Work,
+    /// The dead letter that was tried last.
+    replayed_last: Option<Offset>,
     /// The handler that is between calls, if one was started.
     handler: Option<Box<dyn Handler>>,
     /// When a call ended last.
     called_at: time::Instant,
+    /// The version that is called from now on, as far as the machine was told of it.
+    present: Arc<dyn Version>,
     /// The version that was called last.
     version: Option<Arc<dyn Version>>,
     /// The digest of the version that failed last, here or under an earlier owner.
@@ -134,11 +193,43 @@ struct Hands {
     commits: u64,
     /// The commit that was asked for last, until it is known what became of it.
     commit: Option<Arc<Commit>>,
+    /// What it releases of parked keys, once it is stored.
+    released: Vec<String>,
 
     store_request: Option<BoxFuture<'static, StoreAnswer>>,
-    fetching: Option<BoxFuture<'static, Result<Vec<Event>, StoreError>>>,
+    fetching: Option<BoxFuture<'static, Result<Fetched, StoreError>>>,
     fetch_from: Offset,
     calling: Option<BoxFuture<'static, Called>>,
+    replaying: Option<BoxFuture<'static, Result<Report, StoreError>>>,
+}
+
+/// What the next commit takes along besides the position.
+#[derive(Default)]
+struct Work {
+    effects: Effects,
+    /// Bytes of them; counted only where they may be held for long.
+    bytes: u64,
+    set_aside: Vec<DeadLetter>,
+    settled: Vec<Settled>,
+    /// A parked key for each event in it that is gone.
+    released: Vec<String>,
+    remembered: Vec<(Offset, String)>,
+    skipped: u32,
+}
+
+/// Where a commit moves the position, and what it says of the partition.
+struct Move {
+    from: Offset,
+    to: Offset,
+    position: Offset,
+    mark: Option<Mark>,
+    given_up_in_row: u32,
+}
+
+/// What came back of a read: the events, and which of their ids are known.
+struct Fetched {
+    events: Vec<Event>,
+    known: BTreeSet<String>,
 }
 
 /// What came back of a request that writes. At most one is under way.
@@ -148,10 +239,10 @@ enum StoreAnswer {
     Released(Result<(), StoreError>),
 }
 
-/// What comes back of a call: the handler, the events it was given, and what came of them.
+/// What comes back of a call: the handler, the batch it was given, and what came of it.
 struct Called {
     handler: Box<dyn Handler>,
-    events: VecDeque<Event>,
+    batch: Batch,
     attempt: u32,
     invocation: Invocation,
 }
@@ -160,23 +251,32 @@ impl Hands {
     fn new(context: PumpContext) -> Self {
         let Place { group, partition, .. } = &context.place;
         let state = Arc::new(PartitionState::new(Arc::clone(&context.store), Arc::clone(group), *partition));
+        let settings = context.settings.borrow().clone();
+        let present = Arc::clone(&context.version.borrow());
         Self {
+            settings,
+            present,
             context,
             epoch: Epoch::default(),
             draining: false,
             state,
             events: VecDeque::new(),
-            effects: Effects::default(),
+            known: BTreeSet::new(),
+            parked: BTreeMap::new(),
+            work: Work::default(),
+            replayed_last: None,
             handler: None,
             called_at: time::Instant::now(),
             version: None,
             failed_by: None,
             commits: 0,
             commit: None,
+            released: Vec::new(),
             store_request: None,
             fetching: None,
             fetch_from: Offset::default(),
             calling: None,
+            replaying: None,
         }
     }
 
@@ -196,15 +296,29 @@ impl Hands {
         let Place { stream, partition, .. } = self.context.place.clone();
         let limit = ReadLimit { events, bytes: FETCH_BYTES_MAX };
         self.fetch_from = from;
-        self.fetching = Some(Box::pin(async move { store.read(&stream, partition, from, limit).await }));
+        let remembers = self.settings.idempotent;
+        let group = Arc::clone(&self.context.place.group);
+        self.fetching = Some(Box::pin(async move {
+            let events = store.read(&stream, partition, from, limit).await?;
+            let ids = || events.iter().map(|event| event.id.clone()).collect();
+            // A partition holds an id once for as long as the event is retained, and retention waits for this group: what is
+            // appended again was committed long before this read.
+            let known = if remembers && !events.is_empty() {
+                store.remembered(&group, partition, ids()).await?
+            } else {
+                BTreeSet::new()
+            };
+            Ok(Fetched { events, known })
+        }));
     }
 
-    fn fetched(&mut self, events: Result<Vec<Event>, StoreError>) -> Option<Input> {
-        match events {
-            Ok(events) => {
+    fn fetched(&mut self, fetched: Result<Fetched, StoreError>) -> Option<Input> {
+        match fetched {
+            Ok(Fetched { events, known }) => {
                 let next = events.last().map_or(self.fetch_from, |event| event.offset.next());
                 let input = Input::Fetched { events: events.len() as u32, next };
                 self.events.extend(events);
+                self.known.extend(known);
                 Some(input)
             }
             Err(error) => Some(self.store_failed(Request::Fetch, &error)),
@@ -213,19 +327,50 @@ impl Hands {
 
     // --- Invoke -------------------------------------------------------------------------------------------------
 
-    fn invoke(&mut self, events: u32, attempt: u32) {
+    fn invoke(&mut self, events: u32, calls: u32, room: u64, attempt: u32) -> Option<Input> {
         let rest = self.events.split_off((events as usize).min(self.events.len()));
         let mut events = mem::replace(&mut self.events, rest);
-        let mut handler = self.handler_for(events.front());
+        let all_called = self.settings.filter.is_empty() && self.known.is_empty() && self.parked.is_empty();
+        let mut batch = if all_called && events.len() as u64 <= u64::from(calls) {
+            Batch::of_all(events)
+        } else {
+            let (batch, mut later) = Batch::sort(events, calls, room, |event| self.way_of(event));
+            events = mem::take(&mut self.events);
+            later.append(&mut events);
+            self.events = later;
+            batch
+        };
+        if batch.is_empty() {
+            return Some(Input::NoRoom);
+        }
+        if batch.called().is_empty() {
+            return Some(self.dealt(batch.deal(0), 0, Outcome::Done, true, false));
+        }
+        // The attempts that failed are those of the first event, if it is to be called at all.
+        let attempt = if batch.begins_with_call() { attempt } else { 1 };
+        let manual = self.settings.pump.commit == CommitMode::Manual;
+        let mut handler = self.handler_for(batch.first());
         self.calling = Some(Box::pin(async move {
-            let invocation = handler.call(events.make_contiguous(), attempt).await;
-            Called { handler, events, attempt, invocation }
+            let invocation = handler.call(batch.called(), attempt, manual).await;
+            Called { handler, batch, attempt, invocation }
         }));
+        None
+    }
+
+    fn way_of(&self, event: &Event) -> Way {
+        let parked = || event.key.as_ref().is_some_and(|key| self.parked.contains_key(key));
+        if !self.settings.filter.wants(event) || self.known.contains(&event.id) {
+            Way::Pass
+        } else if !self.parked.is_empty() && parked() {
+            Way::Park
+        } else {
+            Way::Call
+        }
     }
 
     /// The handler that is warm, or one of the present version if there is none or that one is new.
     fn handler_for(&mut self, first: Option<&Event>) -> Box<dyn Handler> {
-        let version = Arc::clone(&self.context.version.borrow_and_update());
+        let version = Arc::clone(&self.present);
         let known = self.version.as_ref().is_some_and(|known| Arc::ptr_eq(known, &version));
         if let Some(handler) = self.handler.take().filter(|_| known) {
             return handler;
@@ -243,30 +388,175 @@ impl Hands {
     }
 
     fn invoked(&mut self, called: Called) -> Input {
-        let Called { handler, mut events, attempt, invocation } = called;
-        let Invocation { handled, outcome, located, effects } = invocation;
-        let handled = handled.min(events.len());
-        let first = events.front().map_or(self.fetch_from, |event| event.offset);
-        let next = handled.checked_sub(1).map_or(first, |last| events[last].offset.next());
+        let Called { handler, mut batch, attempt, invocation } = called;
+        let Invocation { mut handled, mut outcome, mut located, checkpoint, mut effects } = invocation;
+        handled = handled.min(batch.called().len());
         self.called_at = time::Instant::now();
+        if let Some(too_many) = self.too_many_held(&effects, checkpoint, &outcome) {
+            (handled, outcome, located, effects) = (0, too_many, true, Effects::default());
+        }
         self.version.as_ref().inspect(|version| version.calls().count(handled, &outcome));
+        let failed = batch.called().get(handled);
         if let Outcome::StoreUnavailable(reason) = &outcome {
             let Place { group, stream, partition } = &self.context.place;
-            warn!(%group, %stream, partition, offset = next.0, reason, "the handler could not be called; trying again");
+            let offset = failed.map(|event| event.offset.0);
+            warn!(%group, %stream, partition, offset, reason, "the handler could not be called; trying again");
         }
         if outcome.is_failure() {
             self.failed_by = self.version.as_ref().map(|version| version.digest().to_owned());
-            self.tell_failure(&outcome, located, events.get(handled), if handled == 0 { attempt } else { 1 });
+            self.tell_failure(&outcome, located, failed, if handled == 0 { attempt } else { 1 });
         }
         // A failing batch is looked into on a fresh instance: the next call must not meet what this one left behind.
         self.handler = (located || outcome == Outcome::Done).then_some(handler);
 
-        self.state.write(&effects.state, next);
-        self.effects.extend(effects);
-        events.drain(..handled);
-        events.append(&mut self.events);
-        self.events = events;
-        Input::Invoked { handled: handled as u32, next, outcome, located, chance: (self.context.chance)() }
+        let dealt = batch.deal(handled);
+        self.state.write(&effects.state, dealt.next().unwrap_or(self.fetch_from));
+        self.work.effects.extend(effects);
+        self.dealt(dealt, handled as u32, outcome, located, checkpoint)
+    }
+
+    /// Keeps what came of a batch for the next commit.
+    fn dealt(&mut self, dealt: Dealt, handled: u32, outcome: Outcome, located: bool, checkpoint: bool) -> Input {
+        let next = dealt.next().unwrap_or(self.fetch_from);
+        let Dealt { done, mut rest } = dealt;
+        rest.append(&mut self.events);
+        self.events = rest;
+        let (count, mut parked) = (done.len() as u32, 0);
+        let remembers = self.settings.idempotent;
+        for (event, way) in done {
+            let known = !self.known.is_empty() && self.known.remove(&event.id);
+            if remembers && !known && (way == Way::Call || way == Way::Park) {
+                self.work.bytes += (event.id.len() + REMEMBERED_BYTES) as u64;
+                self.work.remembered.push((event.offset, event.id.clone()));
+            }
+            if way == Way::Park {
+                parked += 1;
+                self.park(event);
+            }
+        }
+        let full = self.work.bytes > self.output_bytes_max();
+        let chance = (self.context.chance)();
+        Input::Invoked(Invoked { done: count, handled, parked, next, outcome, located, checkpoint, full, chance })
+    }
+
+    /// An event follows those of its key.
+    fn park(&mut self, event: Event) {
+        let Place { group, stream, partition } = &self.context.place;
+        debug!(%group, %stream, partition, offset = event.offset.0, id = event.id, key = event.key, "event waits behind its parked key");
+        event.key.iter().for_each(|key| *self.parked.entry(key.clone()).or_default() += 1);
+        let failure = Failure::parked(self.context.clock.now());
+        self.work.set_aside.push(DeadLetter {
+            event,
+            failure,
+            digest: None,
+            parks: true,
+            request: None,
+            edited: false,
+        });
+    }
+
+    /// Effects that are held without being committed are bounded: more are too many for one batch, or for a handler that
+    /// does not give free what it has done.
+    fn too_many_held(&mut self, effects: &Effects, checkpoint: bool, outcome: &Outcome) -> Option<Outcome> {
+        if !matches!(self.settings.pump.commit, CommitMode::Every(_) | CommitMode::Manual) {
+            return None;
+        }
+        let (before, limit) = (self.work.bytes, self.output_bytes_max());
+        self.work.bytes = before.saturating_add(effects.bytes() as u64);
+        let manual = self.settings.pump.commit == CommitMode::Manual;
+        if !manual || checkpoint || *outcome != Outcome::Done || before == 0 || self.work.bytes <= limit {
+            return None;
+        }
+        let found = mem::replace(&mut self.work.bytes, before);
+        Some(Outcome::OutputTooLarge(format!(
+            "effects of {found} bytes wait for the handler's checkpoint.commit, over limits.output ({limit}); call it more often"
+        )))
+    }
+
+    fn output_bytes_max(&self) -> u64 {
+        self.version.as_ref().map_or(u64::MAX, |version| version.output_bytes_max())
+    }
+
+    // --- Set aside ------------------------------------------------------------------------------------------------
+
+    /// The first event is given up: the commit that comes now stores what becomes of it.
+    fn set_aside(&mut self, aside: Aside, failure: Failure) {
+        let Some(event) = self.events.pop_front() else { return };
+        let Place { group, stream, partition } = &self.context.place;
+        let (offset, id, key, attempts) = (event.offset.0, event.id.as_str(), event.key.as_deref(), failure.attempts);
+        let (class, reason) = (failure.class.as_str(), failure.reason.as_str());
+        let parks = aside == Aside::Park && event.key.is_some();
+        match aside {
+            Aside::Skip => {
+                warn!(%group, %stream, partition, offset, id, key, attempts, class, reason, "event skipped");
+                self.work.skipped += 1;
+                return;
+            }
+            _ if parks => {
+                warn!(%group, %stream, partition, offset, id, key, attempts, class, reason, "event set aside as a dead letter; later events of its key wait behind it");
+            }
+            _ => {
+                warn!(%group, %stream, partition, offset, id, key, attempts, class, reason, "event set aside as a dead letter")
+            }
+        }
+        if self.settings.idempotent {
+            self.work.remembered.push((event.offset, event.id.clone()));
+        }
+        event.key.iter().filter(|_| parks).for_each(|key| *self.parked.entry(key.clone()).or_default() += 1);
+        let digest = self.failed_by.clone();
+        self.work.set_aside.push(DeadLetter { event, failure, digest, parks, request: None, edited: false });
+    }
+
+    // --- Replay ---------------------------------------------------------------------------------------------------
+
+    fn replay(&mut self, events: u32, refused: Option<String>) {
+        let handler = self.handler_for(None);
+        let Place { group, partition, .. } = self.context.place.clone();
+        let clock = self.context.clock;
+        let order = Order {
+            store: Arc::clone(&self.context.store),
+            group,
+            partition,
+            limit: ReadLimit { events, bytes: FETCH_BYTES_MAX },
+            digest: self.version.as_ref().map_or_else(String::new, |version| version.digest().to_owned()),
+            handler,
+            refused: self.replayed_last.zip(refused),
+            now: Box::new(move || clock.now()),
+        };
+        self.replaying = Some(Box::pin(replay::see_to(order)));
+    }
+
+    fn replayed(&mut self, report: Result<Report, StoreError>) -> Input {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => return self.store_failed(Request::Replay, &error),
+        };
+        let Report { told, handler, invocation, effects, settled, released, handled, failed } = report;
+        self.handler = handler;
+        self.called_at = time::Instant::now();
+        let Place { group, stream, partition } = &self.context.place;
+        if let Some(invocation) = &invocation {
+            self.version.as_ref().inspect(|version| version.calls().count(handled.len(), &invocation.outcome));
+        }
+        if let Some(DeadLetter { event, failure, .. }) = &failed {
+            let (class, reason) = (failure.class.as_str(), failure.reason.as_str());
+            warn!(%group, %stream, partition, offset = event.offset.0, id = event.id, attempts = failure.attempts, class, reason, "dead letter failed again");
+        }
+        if let (Some((first, _)), Some((last, _))) = (handled.first(), handled.last()) {
+            info!(%group, %stream, partition, first = first.0, last = last.0, count = handled.len(), "dead letters handled");
+        }
+        let tried =
+            handled.first().map(|(offset, _)| *offset).or_else(|| failed.as_ref().map(|letter| letter.event.offset));
+        self.replayed_last = tried.or(self.replayed_last);
+        // What was read and handled before lies behind the position: what comes of it is stored with the next commit.
+        self.state.write(&effects.state, Offset::default());
+        self.work.effects.extend(effects);
+        self.work.settled = settled;
+        self.work.released = released;
+        if self.settings.idempotent {
+            self.work.remembered = handled;
+        }
+        Input::Replayed(told)
     }
 
     fn tell_failure(&self, outcome: &Outcome, located: bool, event: Option<&Event>, attempt: u32) {
@@ -283,28 +573,48 @@ impl Hands {
 
     /// Whether the version that failed last is not the present one.
     fn another_version_failed(&self) -> bool {
-        let version = self.context.version.borrow();
-        let replaced = self.version.as_ref().is_some_and(|called| !Arc::ptr_eq(called, &version));
-        replaced || self.failed_by.as_ref().is_some_and(|digest| digest != version.digest())
+        let replaced = self.version.as_ref().is_some_and(|called| !Arc::ptr_eq(called, &self.present));
+        replaced || self.failed_by.as_ref().is_some_and(|digest| digest != self.present.digest())
     }
 
     /// When to let go of an instance that nobody calls: it makes room for those of other partitions.
     fn idle_at(&self) -> Option<time::Instant> {
         let idle = self.handler.is_some() && self.calling.is_none() && self.events.is_empty();
+        // What the handler has not given free may be in its memory alone.
+        let idle = idle && self.settings.pump.commit != CommitMode::Manual;
         idle.then(|| self.called_at + INSTANCE_IDLE_MAX)
     }
 
     // --- Commit -------------------------------------------------------------------------------------------------
 
-    fn commit(&mut self, from: Offset, to: Offset, position: Offset, mark: Mark) {
+    fn commit(&mut self, to_where: Move, with_effects: bool) {
+        let Move { from, to, position, mark, given_up_in_row } = to_where;
         // A commit whose answer was lost is sent again as it was: it may be stored already, effects and all.
         let commit = match self.commit.take() {
             Some(unanswered) => unanswered,
             None => {
                 self.commits += 1;
-                let (sequence, effects) = (self.commits, mem::take(&mut self.effects));
-                let failed_by = if mark == Mark::Clear { None } else { self.failed_by.clone() };
-                Arc::new(Commit { lease: self.lease(), sequence, from, to, position, mark, failed_by, effects })
+                let work = if with_effects { mem::take(&mut self.work) } else { Work::default() };
+                let Work { effects, set_aside, settled, released, remembered, skipped, .. } = work;
+                self.released = released;
+                let failed = mark.as_ref().is_some_and(|mark| *mark != Mark::Clear);
+                let failed_by = if failed { self.failed_by.clone() } else { None };
+                let (lease, sequence) = (self.lease(), self.commits);
+                Arc::new(Commit {
+                    lease,
+                    sequence,
+                    from,
+                    to,
+                    position,
+                    mark,
+                    failed_by,
+                    given_up_in_row,
+                    skipped,
+                    effects,
+                    set_aside,
+                    settled,
+                    remembered,
+                })
             }
         };
         debug_assert_eq!(
@@ -324,14 +634,27 @@ impl Hands {
         match outcome {
             CommitOutcome::Committed => {
                 self.state.committed(commit.to);
-                match &commit.mark {
-                    Mark::Clear => debug!(%group, %stream, partition, from, to, "committed"),
-                    Mark::Retry { attempts, next, .. } => {
-                        let next = crate::time::show(*next);
-                        info!(%group, %stream, partition, offset = to, attempts, next, "partition waits to try the event again");
+                for key in mem::take(&mut self.released) {
+                    unpark(&mut self.parked, &key);
+                    if !self.parked.contains_key(&key) {
+                        info!(%group, %stream, partition, key, "key is not parked any more");
                     }
-                    Mark::Stop { attempts, reason } => {
-                        error!(%group, %stream, partition, offset = to, attempts, reason, "partition stopped; `pelton group resume` or a new module version starts it");
+                }
+                match &commit.mark {
+                    None | Some(Mark::Clear) => debug!(%group, %stream, partition, from, to, "committed"),
+                    Some(Mark::Retry { at, failure, next }) => {
+                        let next = crate::time::show(*next);
+                        info!(%group, %stream, partition, offset = at.0, attempts = failure.attempts, next, "partition waits to try the event again");
+                    }
+                    Some(Mark::Hold { at, until, why, .. }) => {
+                        let until = crate::time::show(*until);
+                        let why = why.explain();
+                        error!(%group, %stream, partition, offset = at.0, until, why, "partition paused by itself");
+                    }
+                    Some(Mark::Stop { at, failure }) => {
+                        let (attempts, reason) = (failure.attempts, failure.reason.as_str());
+                        error!(%group, %stream, partition, offset = at.0, attempts, reason, "partition stopped; `pelton group resume` or a new module version starts it");
+                        self.context.stopped_here.store(true, Ordering::Release);
                     }
                 }
                 Input::Committed
@@ -339,6 +662,8 @@ impl Hands {
             CommitOutcome::Fenced => Input::Fenced,
             CommitOutcome::Refused(reason) => {
                 error!(%group, %stream, partition, from, to, reason, "the store refused the effects of these events");
+                // It is over with, and a rewind will not find it any more.
+                unpark_all(&mut self.parked, &commit.set_aside);
                 Input::Refused { reason, chance: (self.context.chance)() }
             }
         }
@@ -346,12 +671,15 @@ impl Hands {
 
     /// Nothing past the committed position ever happened.
     fn rewind(&mut self) {
-        self.fetching = None;
-        self.calling = None;
+        (self.fetching, self.calling, self.replaying) = (None, None, None);
         self.handler = None;
-        self.commit = None;
+        if let Some(commit) = self.commit.take() {
+            unpark_all(&mut self.parked, &commit.set_aside);
+        }
+        unpark_all(&mut self.parked, &mem::take(&mut self.work).set_aside);
+        self.released.clear();
         self.events.clear();
-        self.effects = Effects::default();
+        self.known.clear();
         self.state.forget();
     }
 
@@ -386,6 +714,7 @@ impl Hands {
                     error!(%group, %stream, partition, committed = claim.committed.0, head = claim.head.0, "the position lies past the head: was the stream restored from an older copy? Nothing is handed out until the head is past it");
                 }
                 self.failed_by.clone_from(&claim.failed_by);
+                self.parked = claim.parked.iter().cloned().collect();
                 Input::Acquired(claim)
             }
             StoreAnswer::Acquired(Err(error)) => self.store_failed(Request::Acquire, &error),
@@ -421,7 +750,7 @@ async fn told(context: &mut PumpContext, draining: &mut bool) -> Input {
             *draining = true;
             Input::Drain
         }
-        Ok(()) = context.settings.changed() => Input::Settings(*context.settings.borrow_and_update()),
+        Ok(()) = context.settings.changed() => Input::Settings(context.settings.borrow_and_update().pump),
         Ok(()) = context.version.changed() => Input::HandlerChanged,
         Ok(()) = context.hints.changed() => {
             let Hint { head, control, epoch, holder } = *context.hints.borrow_and_update();
@@ -441,6 +770,22 @@ async fn finished<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     let output = future.await;
     *slot = None;
     output
+}
+
+/// None of these was set aside after all.
+fn unpark_all(parked: &mut BTreeMap<String, u64>, letters: &[DeadLetter]) {
+    let keys = letters.iter().filter(|letter| letter.parks).filter_map(|letter| letter.event.key.as_ref());
+    keys.for_each(|key| unpark(parked, key));
+}
+
+/// One event less waits in a key.
+fn unpark(parked: &mut BTreeMap<String, u64>, key: &str) {
+    if let Some(count) = parked.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            parked.remove(key);
+        }
+    }
 }
 
 async fn reached(deadline: Option<time::Instant>) {

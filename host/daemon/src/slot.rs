@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use pelton_core::Timestamp;
-use pelton_sandbox::Grants;
+use pelton_sandbox::{Grants, World};
 use pelton_store::{HandlerReport, HandlerState, StreamSpec};
 use tracing::{error, info};
 
@@ -16,6 +16,8 @@ use crate::{
 /// A handler on this host. A module that is refused never replaces one that works.
 pub(crate) struct HandlerSlot {
     config: HandlerConfig,
+    /// Groups that want it to say itself when to commit.
+    manual: Vec<String>,
     calls: Arc<Calls>,
     live: Option<Live>,
     refused: Option<String>,
@@ -28,17 +30,23 @@ pub(crate) struct HandlerSlot {
 struct Live {
     version: Arc<dyn Version>,
     grants: Arc<Grants>,
+    world: World,
     since: Timestamp,
 }
 
 impl HandlerSlot {
     pub(crate) fn new(config: HandlerConfig) -> Self {
-        Self { config, calls: Arc::default(), live: None, refused: None, stamp: None, serial: 0 }
+        Self { config, manual: Vec::new(), calls: Arc::default(), live: None, refused: None, stamp: None, serial: 0 }
     }
 
     /// The version that answers.
     pub(crate) fn live(&self) -> Option<Arc<dyn Version>> {
         self.live.as_ref().map(|live| Arc::clone(&live.version))
+    }
+
+    /// The world of the version that answers.
+    pub(crate) fn world(&self) -> Option<World> {
+        self.live.as_ref().map(|live| live.world)
     }
 
     /// Why the newest file was refused, if it was.
@@ -52,9 +60,9 @@ impl HandlerSlot {
     }
 
     /// Takes over what `workers.toml` says. True if the module has to be loaded (again) for it.
-    pub(crate) fn reconfigure(&mut self, config: &HandlerConfig) -> bool {
-        let changed = self.config != *config || self.serial == 0;
-        self.config = config.clone();
+    pub(crate) fn reconfigure(&mut self, config: &HandlerConfig, manual: Vec<String>) -> bool {
+        let changed = self.config != *config || self.manual != manual || self.serial == 0;
+        (self.config, self.manual) = (config.clone(), manual);
         changed
     }
 
@@ -70,7 +78,8 @@ impl HandlerSlot {
 
     /// Starts loading the module with what the configuration grants it.
     pub(crate) fn load(&mut self, name: &str, streams: &BTreeMap<String, StreamSpec>, loader: &Loader) {
-        self.serial = loader.start(name, &self.config, grants_of(name, &self.config, streams));
+        let grants = grants_of(name, &self.config, streams);
+        self.serial = loader.start(name, &self.config, grants, &self.manual);
     }
 
     /// Takes what came of a load. The new version, if there is one that is to answer from now on.
@@ -101,14 +110,14 @@ impl HandlerSlot {
             return None;
         }
         info!(handler, digest = &**module.digest(), file = %self.config.module.display(), "module loaded");
-        let (digest, grants) = (Arc::clone(module.digest()), Arc::clone(module.grants()));
+        let (digest, grants, world) = (Arc::clone(module.digest()), Arc::clone(module.grants()), module.world());
         let version: Arc<dyn Version> = Arc::new(WasmVersion::new(module, Arc::from(handler), Arc::clone(&self.calls)));
         // The same module with other grants is a new version to the pumps, but not to who asks since when it answers.
         let since = match &self.live {
             Some(live) if live.version.digest() == &*digest => live.since,
             _ => now,
         };
-        self.live = Some(Live { version: Arc::clone(&version), grants, since });
+        self.live = Some(Live { version: Arc::clone(&version), grants, world, since });
         Some(version)
     }
 
@@ -125,6 +134,7 @@ impl HandlerSlot {
             error: self.refused.clone(),
             calls,
             failures,
+            by_class: self.calls.by_class(),
         }
     }
 }

@@ -80,7 +80,7 @@ fn a_wrong_configuration_has_status_2_and_tells_every_fault() {
     );
     let faults = [
         r#"workers.toml:2: groups.billing.stream: stream "orders" is not declared; add [streams.orders]"#,
-        r#"workers.toml:4: groups.billing.on_failure.attempts: says when to give up but not what to do then; add then = "stop", or remove it to retry for ever"#,
+        r#"workers.toml:4: groups.billing.on_failure.attempts: says when to give up but not what to do then; add then = "dead-letter" (or "dead-letter-key", "skip", "stop"), or remove it to retry for ever"#,
         r#"workers.toml:5: handlers.h: module is missing; add module = "handlers/h.wasm""#,
         r#"workers.toml:6: unknown field "modul" in [handlers.h]; expected one of: allow, config, digest, instances, limits, module"#,
     ]
@@ -217,11 +217,13 @@ fn check_accepts_what_is_right_and_creates_nothing() {
 }
 
 #[test]
-fn the_configuration_of_the_demo_and_its_modules_are_right() {
+fn the_configurations_of_demo_and_examples_and_their_modules_are_right() {
     let stage = Stage::new("");
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../workers.toml");
-    let report = stage.pelton(&["check", "--json", "-c", file]).json();
-    assert_eq!((&report["ok"], report["handlers"].as_array().unwrap().len()), (&json!(true), 2));
+    for (file, handlers) in [("", 2), ("examples/flaky-dependency/", 1), ("examples/pipeline/", 2)] {
+        let file = format!("{}/../../{file}workers.toml", env!("CARGO_MANIFEST_DIR"));
+        let report = stage.pelton(&["check", "--json", "-c", &file]).json();
+        assert_eq!((&report["ok"], report["handlers"].as_array().unwrap().len()), (&json!(true), handlers), "{file}");
+    }
 }
 
 // --- The store ----------------------------------------------------------------------------------------------------
@@ -259,10 +261,10 @@ fn a_database_of_a_newer_schema_is_refused() {
     let stage = Stage::new(STREAMS);
     stage.feed(&["append", "in"], "1\n").ok();
     change_database(&stage, "UPDATE meta SET schema = 99, min_compatible = 99");
-    let fault = "error: database has schema 99, this pelton knows up to 2; use a newer pelton";
+    let fault = "error: database has schema 99, this pelton knows up to 3; use a newer pelton";
     stage.feed(&["append", "in"], "2\n").fails(1, fault);
     stage.pelton(&["run"]).fails(1, fault);
-    change_database(&stage, "UPDATE meta SET schema = 2, min_compatible = 2");
+    change_database(&stage, "UPDATE meta SET schema = 3, min_compatible = 3");
     assert_eq!(stage.tail("in").len(), 1, "nothing is lost, and nothing was added");
 }
 
@@ -272,7 +274,7 @@ fn a_database_that_lacks_migrations_is_refused_where_they_are_not_automatic() {
     stage.pelton(&["migrate"]).ok();
     change_database(&stage, "DROP TABLE meta");
     let fault =
-        "error: database has schema 0, this pelton needs 2; run `pelton migrate`, or set store.auto_migrate = true";
+        "error: database has schema 0, this pelton needs 3; run `pelton migrate`, or set store.auto_migrate = true";
     stage.pelton(&["streams"]).fails(1, fault);
 }
 
@@ -615,7 +617,7 @@ fn people_read_tables_or_a_sentence_where_there_is_nothing() {
     stage.append("in", &count_events(3, 1));
     assert_eq!(
         stage.pelton(&["streams"]).ok().stdout,
-        "STREAM  PARTITIONS  EVENTS\nin      1           3\nout     1           0\n"
+        "STREAM  PARTITIONS  EVENTS  RETENTION\nin      1           3       forever\nout     1           0       forever\n"
     );
     let groups = stage.pelton(&["groups"]).ok().stdout;
     assert_eq!(groups.split_whitespace().collect::<Vec<_>>()[7..], ["work", "in", "h", "unowned", "0", "0", "3"]);

@@ -3,7 +3,14 @@
 
 mod support;
 
-use std::{collections::BTreeSet, fs::OpenOptions, io::Write, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::{File, OpenOptions},
+    io::Write,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use pelton::{
     config::Config,
@@ -100,6 +107,17 @@ fn until_idle_ends_when_the_last_group_of_a_chain_is_done() {
 }
 
 #[test]
+fn until_idle_sees_to_what_was_asked_of_dead_letters_while_nobody_ran() {
+    let stage = Stage::with_group(1, "on_failure = { strategy = \"dead-letter\" }\n");
+    stage.append("in", &[failing("bad", "permanent"), failing("worse", "permanent")]);
+    stage.run_until_idle();
+    stage.pelton(&["dead-letters", "replay", "work", "--all"]).ok();
+    stage.replace("misbehave.wasm", guest("noop"));
+    stage.run_until_idle();
+    assert_eq!(stage.pelton(&["dead-letters", "list", "work", "--json"]).json(), json!([]));
+}
+
+#[test]
 fn until_idle_ends_where_there_is_nothing_to_do() {
     let stage = Stage::new("[streams.in]\n");
     stage.run_until_idle();
@@ -133,6 +151,41 @@ fn until_idle_ends_with_status_1_where_a_partition_is_paused() {
     assert_eq!(daemon.wait(), 1);
     assert_eq!(daemon.logged("cannot become idle")[0]["why"], "it is paused: `pelton group resume` lets it go on");
     assert_eq!(stage.lag("work"), 3);
+}
+
+#[test]
+fn until_idle_ends_with_status_1_where_dead_letters_are_full_and_goes_on_where_there_is_room() {
+    let full = "on_failure = { strategy = \"dead-letter\", dead_letters_max = 1 }\n";
+    let stage = Stage::with_group(1, full);
+    stage.append("in", &[failing("bad", "permanent"), failing("worse", "permanent")]);
+    let mut daemon = stage.start(&["run", "--until-idle"]);
+    assert_eq!(daemon.wait(), 1);
+    let stuck = daemon.logged("cannot become idle");
+    assert_eq!(stuck.len(), 1, "{}", daemon.log());
+    assert_eq!(
+        (&stuck[0]["why"], &stuck[0]["lag"]),
+        (&json!("its dead letters are full (on_failure.dead_letters_max): replay or discard some"), &json!(1))
+    );
+    // What was asked makes room, and a new module may need none.
+    stage.pelton(&["dead-letters", "discard", "work", "--id", "bad"]).ok();
+    stage.run_until_idle();
+    stage.append("in", &[failing("worst", "permanent")]);
+    assert_eq!(stage.start(&["run", "--until-idle"]).wait(), 1);
+    stage.replace("misbehave.wasm", guest("noop"));
+    stage.run_until_idle();
+    assert_eq!(stage.pelton(&["dead-letters", "list", "work", "--json"]).json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn until_idle_waits_for_the_pause_of_a_breaker() {
+    let breaker = "on_failure = { strategy = \"dead-letter\", breaker = { failures = 2, pause = \"1s\" } }\n";
+    let stage = Stage::with_group(1, breaker);
+    let flaky = event("e1", "k", "fail-until", json!({ "n": "1" }), json!(null));
+    stage.append("in", &[failing("bad", "permanent"), flaky]);
+    let began = Instant::now();
+    stage.run_until_idle();
+    assert!(began.elapsed() >= Duration::from_secs(1), "it was not paused");
+    assert_eq!(stage.lag("work"), 0);
 }
 
 #[test]
@@ -277,11 +330,33 @@ fn a_stopped_partition_starts_again_with_a_new_module() {
 }
 
 #[test]
+fn another_configuration_of_the_handler_wakes_a_partition_that_waits_and_one_that_is_stopped() {
+    let configured = |group: &str, service: &str| {
+        one_group(1, group).replace("allow =", &format!("config = {{ service = {service:?} }}\nallow ="))
+    };
+    for (group, state) in [
+        ("on_failure = { backoff = { initial = \"1h\", max = \"1h\" } }\n", "retrying"),
+        ("on_failure = { strategy = \"stop\" }\n", "stopped"),
+    ] {
+        let stage = Stage::new(&configured(group, "down"));
+        stage.append("in", &[failing("bad", "transient"), count_event("later", "k")]);
+        let daemon = stage.daemon();
+        stage.await_state("work", state);
+        stage.replace("workers.toml", configured(group, "up"));
+        wait_for("another attempt", || (daemon.logged("event failed").len() == 2).then_some(()));
+        daemon.stop();
+    }
+}
+
+#[test]
 fn a_module_that_was_replaced_while_the_daemon_was_down_starts_a_stopped_partition() {
     let stage = Stage::with_group(1, "on_failure = { strategy = \"stop\", exit = true }\n");
     stage.append("in", &[failing("bad", "permanent"), count_event("later", "k")]);
     assert_eq!(stage.start(&["run"]).wait(), 3);
-    assert_eq!(stage.start(&["run"]).wait(), 3, "the same module again is no reason to try again");
+    // The same module again is no reason to try again, and a stop that was found is none to end.
+    let daemon = stage.daemon();
+    stage.await_state("work", "stopped");
+    daemon.stop();
     stage.replace("misbehave.wasm", guest("noop"));
     assert_eq!(stage.start(&["run", "--until-idle"]).wait(), 0);
     assert_eq!(stage.lag("work"), 0);
@@ -381,6 +456,20 @@ fn an_append_of_another_process_wakes_the_daemon() {
         stage.await_drained("work");
     }
     daemon.stop();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_the_daemon() {
+    let stage = Stage::with_group(1, "");
+    stage.append("in", &[count_event("one", "k"), failing("two", "transient")]);
+    let mut daemon = stage.command(&["run"]).stderr(File::create("/dev/full").unwrap()).spawn().unwrap();
+    wait_for("an event to be handled", || (stage.lag("work") == 1).then_some(()));
+    wait_for("the other one to be tried again", || {
+        (stage.partition("work")["attempts"].as_u64() > Some(1)).then_some(())
+    });
+    assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
 }
 
 // --- Containment ----------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ async fn main() {
             let (started, busy_ns) = (Instant::now(), processor_ns());
             let mut handled = 0;
             while started.elapsed() < ROUND {
-                let invocation = worker.call(&events, 1).await;
+                let invocation = worker.call(&events, 1, false).await;
                 assert_eq!(invocation.outcome, Outcome::Done);
                 handled += invocation.handled;
             }

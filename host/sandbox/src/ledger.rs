@@ -21,6 +21,8 @@ pub(crate) struct Ledger {
     output_bytes: u64,
     /// Output of the calls of this batch that were kept.
     kept_bytes: u64,
+    /// Whether the handler said in this call that all so far may be committed.
+    checkpoint: bool,
 }
 
 impl Ledger {
@@ -31,6 +33,17 @@ impl Ledger {
         self.told = None;
         self.emits = 0;
         self.output_bytes = 0;
+        self.checkpoint = false;
+    }
+
+    /// All so far may be committed, if this call ends well.
+    pub(crate) fn checkpoint(&mut self) {
+        self.checkpoint = true;
+    }
+
+    /// Whether the call that ended well said so.
+    pub(crate) fn is_checkpoint(&self) -> bool {
+        self.checkpoint
     }
 
     /// The call returned ok: what it asked for stays.

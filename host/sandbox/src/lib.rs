@@ -5,6 +5,7 @@
 //! [`Worker::call`] hands it a batch. Whatever a guest does (trap, endless loop, memory bomb, panic, flood of output)
 //! comes back as a value, and the next call runs on a fresh instance.
 
+mod backtrace;
 mod bindings;
 mod cache;
 mod console;
@@ -28,6 +29,7 @@ mod text;
 mod ticker;
 mod worker;
 
+pub use backtrace::split_backtrace;
 pub use digest::digest_of;
 pub use error::{LoadError, SandboxError};
 pub use grants::{EmitGrant, Grants, Limits};

@@ -35,6 +35,8 @@ struct Instance {
     store: Store<Host>,
     exports: Exports,
     calls: u64,
+    /// Under manual commits: it may keep something in its memory of events it has not given free. It is not recycled then.
+    owes: bool,
 }
 
 enum Exports {
@@ -50,13 +52,15 @@ impl Worker {
     /// Hands a batch to the handler, in the order given. `attempt` is that of the first event, 1 at its first delivery;
     /// the others are new. What the handler does wrong ends in the [`Invocation`], never in a panic of the host.
     ///
+    /// With `manual` a call of `checkpoint.commit` means something: the batch ends behind the event that made it.
+    ///
     /// Needs a tokio runtime with time enabled. A call whose future is dropped leaves nothing behind but the instance's
     /// absence.
-    pub async fn call(&mut self, events: &[Event], attempt: u32) -> Invocation {
+    pub async fn call(&mut self, events: &[Event], attempt: u32, manual: bool) -> Invocation {
         // Taken out, so that an instance whose call is dropped half-way is not called again.
         let mut instance = self.instance.take();
         let invocation = match self.caller.handler.world() {
-            World::Worker => self.caller.one_by_one(&mut instance, events, attempt).await,
+            World::Worker => self.caller.one_by_one(&mut instance, events, attempt, manual).await,
             World::BatchWorker => self.caller.at_once(&mut instance, events, attempt).await,
         };
         self.instance = instance;
@@ -76,10 +80,17 @@ impl Worker {
 }
 
 impl Caller {
-    async fn one_by_one(&self, instance: &mut Option<Instance>, events: &[Event], attempt: u32) -> Invocation {
+    async fn one_by_one(
+        &self,
+        instance: &mut Option<Instance>,
+        events: &[Event],
+        attempt: u32,
+        manual: bool,
+    ) -> Invocation {
         let mut ledger = Ledger::default();
         let mut outcome = Outcome::Done;
         let mut handled = 0;
+        let mut checkpoint = false;
         for (event, attempt) in events.iter().zip(attempts(attempt)) {
             outcome = self.enter(instance, &mut ledger, std::slice::from_ref(event), attempt).await;
             if outcome != Outcome::Done {
@@ -88,18 +99,26 @@ impl Caller {
             }
             ledger.keep();
             handled += 1;
+            checkpoint = manual && ledger.is_checkpoint();
+            if let Some(instance) = instance {
+                instance.owes = manual && !checkpoint;
+            }
+            if checkpoint {
+                break;
+            }
             // The limit is one call's; a batch of calls may hold so much and commits before it goes on.
             if ledger.kept_bytes() > self.shared.grants.limits.output_bytes {
                 break;
             }
         }
-        Invocation { handled, outcome, located: true, effects: ledger.into_kept() }
+        Invocation { handled, outcome, located: true, checkpoint, effects: ledger.into_kept() }
     }
 
     async fn at_once(&self, instance: &mut Option<Instance>, events: &[Event], attempt: u32) -> Invocation {
         let mut ledger = Ledger::default();
         if events.is_empty() {
-            return Invocation { handled: 0, outcome: Outcome::Done, located: true, effects: ledger.into_kept() };
+            let (outcome, effects) = (Outcome::Done, ledger.into_kept());
+            return Invocation { handled: 0, outcome, located: true, checkpoint: false, effects };
         }
         let mut outcome = self.enter(instance, &mut ledger, events, attempt).await;
         let told = ledger.told();
@@ -118,7 +137,7 @@ impl Caller {
             told.unwrap_or(0)
         };
         let located = outcome == Outcome::Done || told.is_some() || events.len() == 1;
-        Invocation { handled, outcome, located, effects: ledger.into_kept() }
+        Invocation { handled, outcome, located, checkpoint: false, effects: ledger.into_kept() }
     }
 
     /// One call into the guest. The instance is there afterwards only if it can be called again.
@@ -138,7 +157,7 @@ impl Caller {
         console.begin(ledger.in_hand());
 
         let mut entered = match instance.take() {
-            Some(warm) if warm.calls < grants.reuse_calls => warm,
+            Some(warm) if warm.calls < grants.reuse_calls || warm.owes => warm,
             _ => match self.instantiate().await {
                 Ok(fresh) => fresh,
                 Err(outcome) => return outcome,
@@ -200,7 +219,7 @@ impl Caller {
             Handler::Batch(handler) => deadline.watch(handler.instantiate_async(&mut store)).await.map(Exports::Batch),
         };
         match instantiated {
-            Ok(exports) => Ok(Instance { store, exports, calls: 0 }),
+            Ok(exports) => Ok(Instance { store, exports, calls: 0, owes: false }),
             Err(error) => {
                 self.shared.console.end();
                 Err(stop::broken_off(&error, store.data(), &self.shared.grants.limits))

@@ -194,8 +194,8 @@ async fn the_attempt_is_that_of_the_first_event_and_the_others_are_new() {
             event(0, "fail-until", "one").header("n", "2").header("progress", "yes"),
             event(1, "fail-until", "two").header("n", "1"),
         ];
-        assert_eq!(stage.worker.call(&batch, 2).await.handled, 0, "{guest}");
-        let third = stage.worker.call(&batch, 3).await;
+        assert_eq!(stage.worker.call(&batch, 2, false).await.handled, 0, "{guest}");
+        let third = stage.worker.call(&batch, 3, false).await;
         assert_eq!((third.handled, third.outcome.class()), (1, "transient"), "{guest}");
         assert_eq!(emitted(&third), ["one"]);
     }

@@ -64,6 +64,9 @@ async fn a_panic_tells_its_message_and_where_it_happened() {
     assert!(reason.contains("unreachable"), "{reason}");
     assert!(reason.contains("wasm backtrace") && reason.lines().count() > 4, "{reason}");
     assert!(reason.len() < 5000);
+    let (said, backtrace) = pelton_sandbox::split_backtrace(&reason);
+    assert!(said.ends_with("instruction executed") && said.lines().count() < 4, "{said}");
+    assert!(backtrace.is_some_and(|frames| frames.lines().all(|frame| frame.contains("0x"))), "{backtrace:?}");
 }
 
 #[tokio::test]
@@ -166,7 +169,7 @@ async fn a_call_that_its_host_gives_up_leaves_a_worker_that_works() {
     let mut stage = Stage::of("misbehave").await;
     stage.call(&[event(0, "ok", "")]).await;
     let batch = [event(1, "loop", "")];
-    let given_up = tokio::time::timeout(Duration::from_millis(30), stage.worker.call(&batch, 1)).await;
+    let given_up = tokio::time::timeout(Duration::from_millis(30), stage.worker.call(&batch, 1, false)).await;
     assert!(given_up.is_err());
     assert_eq!(stage.worker.memory_bytes(), 0);
     assert_eq!(stage.call(&[event(1, "ok", "")]).await.outcome, Outcome::Done);

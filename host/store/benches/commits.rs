@@ -107,7 +107,8 @@ async fn main() {
 
 /// One host that holds every partition.
 async fn acquire_all(store: &Arc<dyn Store>, direct: &mut PgConnection, schema: &str) -> Arc<[Seat]> {
-    let spec = StreamSpec { name: "events".into(), partitions: PARTITIONS, payload_bytes_max: 1 << 20 };
+    let spec =
+        StreamSpec { name: "events".into(), partitions: PARTITIONS, payload_bytes_max: 1 << 20, retention_ms: None };
     store.declare_stream(&spec).await.unwrap();
     let (name, stream, handler) = ("group".into(), "events".into(), "h".into());
     store.declare_group(&GroupSpec { name, stream, handler, start: Start::Earliest }).await.unwrap();

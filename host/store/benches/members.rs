@@ -64,7 +64,7 @@ async fn main() {
 
 /// Registers all, shares out the partitions and has each acquired by its host.
 async fn settle(store: &Arc<dyn Store>, members: usize, partitions: u32) -> Vec<Session> {
-    let spec = StreamSpec { name: "events".into(), partitions, payload_bytes_max: 1 << 20 };
+    let spec = StreamSpec { name: "events".into(), partitions, payload_bytes_max: 1 << 20, retention_ms: None };
     store.declare_stream(&spec).await.unwrap();
     let (name, stream, handler) = ("group".into(), "events".into(), "h".into());
     store.declare_group(&GroupSpec { name, stream, handler, start: Start::Earliest }).await.unwrap();

@@ -45,7 +45,7 @@ async fn main() {
 
 async fn run(store: &Arc<dyn Store>) {
     for (name, partitions) in [("orders", PARTITIONS), ("out", PARTITIONS), ("large", MANY)] {
-        let spec = StreamSpec { name: name.into(), partitions, payload_bytes_max: 1 << 20 };
+        let spec = StreamSpec { name: name.into(), partitions, payload_bytes_max: 1 << 20, retention_ms: None };
         store.declare_stream(&spec).await.unwrap();
     }
     for (name, stream) in [("billing", "orders"), ("large", "large")] {

@@ -31,7 +31,8 @@ async fn run(durability: Durability) {
     let url = format!("sqlite://{}", folder.path().join("bench.db").display());
     let store = open(&url, &StoreOptions { durability, host: true, ..StoreOptions::default() }).await.unwrap();
     for name in ["orders", "out"] {
-        let spec = StreamSpec { name: name.into(), partitions: PARTITIONS, payload_bytes_max: 1 << 20 };
+        let spec =
+            StreamSpec { name: name.into(), partitions: PARTITIONS, payload_bytes_max: 1 << 20, retention_ms: None };
         store.declare_stream(&spec).await.unwrap();
     }
     let spec =
@@ -85,7 +86,8 @@ async fn fetch(store: &Arc<dyn Store>) {
 }
 
 async fn commits(store: &Arc<dyn Store>) {
-    let registration = Registration { host: "host".into(), ..Registration::default() };
+    let membership = Membership { group: "billing".into(), session_timeout_ms: 10_000, partitions_max: 0 };
+    let registration = Registration { host: "host".into(), memberships: vec![membership], ..Registration::default() };
     let session = store.register(&registration).await.unwrap();
     let generation = store.survey().await.unwrap().groups[0].generation;
     let targets = vec![Some(session.host.clone()); PARTITIONS as usize];
@@ -143,7 +145,7 @@ async fn commits(store: &Arc<dyn Store>) {
 
 /// A large group: what every host asks and says several times a second.
 async fn membership(store: &Arc<dyn Store>) {
-    let spec = StreamSpec { name: "large".into(), partitions: 1_024, payload_bytes_max: 1 << 20 };
+    let spec = StreamSpec { name: "large".into(), partitions: 1_024, payload_bytes_max: 1 << 20, retention_ms: None };
     store.declare_stream(&spec).await.unwrap();
     let (name, stream, handler) = ("large".into(), "large".into(), "h".into());
     store.declare_group(&GroupSpec { name, stream, handler, start: Start::Earliest }).await.unwrap();

@@ -57,6 +57,50 @@ pub enum StoreError {
         /// The group.
         group: String,
     },
+    /// Positions are to be moved back over dead letters, or a group is to be deleted that has some.
+    #[error(
+        "group {group:?} has {letters} dead letters {what}; replay or discard them first (`pelton dead-letters list {group}`){or}"
+    )]
+    HasLetters {
+        /// The group.
+        group: String,
+        /// How many.
+        letters: u64,
+        /// Which.
+        what: &'static str,
+        /// `, or …`: what else to do, if there is something.
+        or: &'static str,
+    },
+    /// Something was asked of a dead letter that rules out what is asked now.
+    #[error("dead letter {id} of group {group:?} {is}; {remedy}")]
+    LetterBusy {
+        /// The group.
+        group: String,
+        /// Its place: `PARTITION/OFFSET`.
+        id: String,
+        /// What was asked of it: `is to be replayed`, `is to be discarded`.
+        is: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// No such dead letter.
+    #[error("group {group:?} has no dead letter {id}; `pelton dead-letters list {group}` shows what there is")]
+    NoLetter {
+        /// The group.
+        group: String,
+        /// As asked: `PARTITION/OFFSET`.
+        id: String,
+    },
+    /// An event is to be skipped where none failed.
+    #[error("group {group:?}, partition {partition}: {why}")]
+    NothingBlocks {
+        /// The group.
+        group: String,
+        /// The partition.
+        partition: u32,
+        /// Why there is nothing to skip, and what to do.
+        why: String,
+    },
     /// The database was written by a newer Pelton.
     #[error("database has schema {found}, this pelton knows up to {known}; use a newer pelton")]
     SchemaTooNew {

@@ -19,6 +19,6 @@ pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use store::{
     Appended, Backup, Changed, Clock, ConsumerInfo, Durability, GroupInfo, GroupPartition, GroupSpec, HandlerReport,
-    HandlerState, HostInfo, Progress, ReadLimit, Registration, Reset, Start, Store, StreamInfo, StreamPartition,
-    StreamSpec, system_clock,
+    HandlerState, HostInfo, LetterInfo, LetterQuery, ParkedKey, Progress, ReadLimit, Registration, Reset, Start, Store,
+    StreamInfo, StreamPartition, StreamSpec, system_clock,
 };

@@ -2,6 +2,8 @@
 //!
 //! Maps are ordered and every future is ready at once (except waiting for a change), so that a seed replays a run.
 
+mod letters;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
@@ -12,14 +14,15 @@ use std::{
 
 use async_trait::async_trait;
 use pelton_core::{
-    Acquired, Claim, Commit, CommitOutcome, Control, Decision, Effects, Epoch, Event, GroupSeen, HostSeen, Lease,
-    LockSeen, Mark, MemberSeen, Membership, NewEvent, Offset, SeatSeen, Session, Survey, Timestamp, partition_of,
+    Acquired, Claim, Commit, CommitOutcome, Control, DeadLetter, Decision, Effects, Epoch, Event, GroupSeen, HostSeen,
+    Lease, LetterRequest, LockSeen, Mark, MemberSeen, Membership, NewEvent, Offset, SeatSeen, Session, Survey,
+    Timestamp, partition_of,
 };
 
 use crate::{
     Appended, Backup, Changed, Clock, ConsumerInfo, GroupInfo, GroupPartition, GroupSpec, HandlerReport, HostInfo,
-    Progress, ReadLimit, Registration, Reset, Start, Store, StoreError, StreamInfo, StreamPartition, StreamSpec, rules,
-    rules::Fence, wakeup::Wakeup,
+    LetterInfo, LetterQuery, ParkedKey, Progress, ReadLimit, Registration, Reset, Start, Store, StoreError, StreamInfo,
+    StreamPartition, StreamSpec, rules, rules::Fence, wakeup::Wakeup,
 };
 
 /// A store in memory.
@@ -47,12 +50,14 @@ struct Data {
 
 struct Stream {
     payload_bytes_max: u64,
+    retention_ms: Option<u64>,
     partitions: Vec<Partition>,
 }
 
-/// Nothing is ever removed: an event's index is its offset.
+/// An event's index is its offset less that of the first.
 #[derive(Default)]
 struct Partition {
+    first: Offset,
     events: Vec<Event>,
     offsets: BTreeMap<String, Offset>,
 }
@@ -89,6 +94,10 @@ struct Seat {
     control: Control,
     committed_at: Option<Timestamp>,
     state: BTreeMap<String, Vec<u8>>,
+    given_up_in_row: u32,
+    skipped: u64,
+    letters: BTreeMap<Offset, DeadLetter>,
+    remembered: BTreeMap<String, (Offset, Timestamp)>,
 }
 
 struct Host {
@@ -143,11 +152,12 @@ impl Store for MemoryStore {
             if found != declared {
                 return Err(StoreError::PartitionsDiffer { stream: spec.name.clone(), declared, found });
             }
-            stream.payload_bytes_max = spec.payload_bytes_max;
+            (stream.payload_bytes_max, stream.retention_ms) = (spec.payload_bytes_max, spec.retention_ms);
             return Ok(());
         }
         let partitions = (0..declared).map(|_| Partition::default()).collect();
-        data.streams.insert(spec.name.clone(), Stream { payload_bytes_max: spec.payload_bytes_max, partitions });
+        let StreamSpec { payload_bytes_max, retention_ms, .. } = *spec;
+        data.streams.insert(spec.name.clone(), Stream { payload_bytes_max, retention_ms, partitions });
         self.wakeup.changed();
         Ok(())
     }
@@ -178,12 +188,9 @@ impl Store for MemoryStore {
                 name: name.clone(),
                 partitions: stream.partitions.len() as u32,
                 payload_bytes_max: stream.payload_bytes_max,
+                retention_ms: stream.retention_ms,
             },
-            partitions: stream
-                .partitions
-                .iter()
-                .map(|p| StreamPartition { first: Offset(0), head: p.head() })
-                .collect(),
+            partitions: stream.partitions.iter().map(|p| StreamPartition { first: p.first, head: p.head() }).collect(),
         };
         Ok(data.streams.iter().map(info).collect())
     }
@@ -226,7 +233,8 @@ impl Store for MemoryStore {
         let partitions = found.partitions.len() as u32;
         let found = found.partitions.get(partition as usize);
         let found = found.ok_or_else(|| rules::unknown_stream_partition(stream, partition, partitions))?;
-        let rest = usize::try_from(from.0).ok().and_then(|from| found.events.get(from..)).unwrap_or_default();
+        let from = usize::try_from(from.0.saturating_sub(found.first.0)).unwrap_or(usize::MAX);
+        let rest = found.events.get(from..).unwrap_or_default();
 
         let mut bytes = 0;
         let fits = |event: &&Event| {
@@ -258,6 +266,10 @@ impl Store for MemoryStore {
             mark: seat.mark.clone(),
             failed_by: seat.failed_by.clone(),
             control: seat.control,
+            given_up_in_row: seat.given_up_in_row,
+            letters: seat.letters.len() as u64,
+            letters_requested: seat.is_letter_requested(),
+            parked: seat.parked_keys(),
         };
         self.wakeup.changed();
         Ok(Acquired::Claimed(claim))
@@ -281,6 +293,7 @@ impl Store for MemoryStore {
         }
         let seat = data.seat_mut(group, partition)?;
         seat.store(&commit, now);
+        seat.store_letters(&commit, now);
         for (key, value) in &commit.effects.state {
             match value {
                 Some(value) => drop(seat.state.insert(key.clone(), value.clone())),
@@ -308,6 +321,24 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn letters_requested(
+        &self,
+        group: &str,
+        partition: u32,
+        limit: ReadLimit,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let mut data = self.data();
+        let letters = data.seat_mut(group, partition)?.letters.values();
+        let requested = letters.filter(|letter| letter.request.is_some()).cloned().collect();
+        Ok(letters::limited(requested, limit, |letter: &DeadLetter| letter.event.bytes()))
+    }
+
+    async fn remembered(&self, group: &str, partition: u32, ids: Vec<String>) -> Result<BTreeSet<String>, StoreError> {
+        let mut data = self.data();
+        let known = &data.seat_mut(group, partition)?.remembered;
+        Ok(ids.into_iter().filter(|id| known.contains_key(id)).collect())
+    }
+
     async fn state(&self, group: &str, partition: u32, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.data().seat_mut(group, partition)?.state.get(key).cloned())
     }
@@ -320,11 +351,53 @@ impl Store for MemoryStore {
 
     async fn resume(&self, group: &str, partition: Option<u32>) -> Result<(), StoreError> {
         for seat in self.data().seats_mut(group, partition)? {
-            seat.control = Control { paused: false, resumes: seat.control.resumes + 1 };
-            (seat.mark, seat.failed_by) = (Mark::Clear, None);
+            seat.control = Control { paused: false, resumes: seat.control.resumes + 1, ..seat.control };
+            (seat.mark, seat.failed_by, seat.given_up_in_row) = (Mark::Clear, None, 0);
         }
         self.wakeup.changed();
         Ok(())
+    }
+
+    async fn letters(
+        &self,
+        group: &str,
+        query: &LetterQuery,
+        after: Option<(u32, Offset)>,
+        limit: ReadLimit,
+    ) -> Result<Vec<LetterInfo>, StoreError> {
+        self.data().letters(group, query, after, limit)
+    }
+
+    async fn parked(&self, group: &str, limit: u32) -> Result<Vec<ParkedKey>, StoreError> {
+        self.data().parked(group, limit)
+    }
+
+    async fn request_letters(
+        &self,
+        group: &str,
+        query: &LetterQuery,
+        request: LetterRequest,
+    ) -> Result<u64, StoreError> {
+        let requested = self.data().request_letters(group, query, request)?;
+        self.wakeup.changed();
+        Ok(requested)
+    }
+
+    async fn edit_letter(
+        &self,
+        group: &str,
+        partition: u32,
+        offset: Offset,
+        payload: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.data().edit_letter(group, partition, offset, payload)
+    }
+
+    async fn skip(&self, group: &str, partition: u32, park: bool) -> Result<Offset, StoreError> {
+        let now = self.now();
+        let skipped = self.data().skip(group, partition, park, now)?;
+        self.wakeup.changed();
+        Ok(skipped)
     }
 
     async fn reset(&self, reset: &Reset) -> Result<(), StoreError> {
@@ -336,7 +409,13 @@ impl Store for MemoryStore {
         }
         for (&partition, &to) in &reset.to {
             let head = data.head_of(&reset.group, partition)?;
-            rules::check_reset(&reset.group, partition, to, Offset(0), head)?;
+            let stream = data.group(&reset.group)?.stream.clone();
+            let first = data.stream(&stream)?.partitions[partition as usize].first;
+            rules::check_reset(&reset.group, partition, to, first, head)?;
+            let letters = data.seat_mut(&reset.group, partition)?.letters.range(to..).count() as u64;
+            if letters > 0 {
+                return Err(rules::letters_in_range(&reset.group, letters));
+            }
             if reset.clear_state.is_none() && !data.seat_mut(&reset.group, partition)?.state.is_empty() {
                 return Err(StoreError::HasState { group: reset.group.clone() });
             }
@@ -344,7 +423,8 @@ impl Store for MemoryStore {
         for (&partition, &to) in reset.to.iter().filter(|_| !reset.dry_run) {
             let seat = data.seat_mut(&reset.group, partition)?;
             (seat.committed, seat.position, seat.committed_at) = (to, to, Some(now));
-            (seat.mark, seat.failed_by) = (Mark::Clear, None);
+            (seat.mark, seat.failed_by, seat.given_up_in_row) = (Mark::Clear, None, 0);
+            seat.remembered.retain(|_, (offset, _)| *offset < to);
             // Whoever acquires it next gets the next epoch; until then nobody's is the present one.
             seat.owner = None;
             if reset.clear_state == Some(true) {
@@ -366,14 +446,25 @@ impl Store for MemoryStore {
         Ok(found.start(Start::At(time)))
     }
 
-    async fn delete_group(&self, group: &str) -> Result<(), StoreError> {
+    async fn delete_group(&self, group: &str, with_letters: bool) -> Result<(), StoreError> {
         let now = self.now();
         let mut data = self.data();
-        data.group(group)?;
+        let letters: usize = data.group(group)?.seats.iter().map(|seat| seat.letters.len()).sum();
+        if letters > 0 && !with_letters {
+            return Err(rules::letters_to_delete(group, letters as u64));
+        }
         rules::refuse_active(&data.survey(now), group, rules::REMEDY_DELETE)?;
         data.groups.remove(group);
         self.wakeup.changed();
         Ok(())
+    }
+
+    async fn trim(&self, stream: &str, before: Timestamp, events_max: u32) -> Result<u64, StoreError> {
+        self.data().trim(stream, before, events_max)
+    }
+
+    async fn forget(&self, group: &str, before: Timestamp, keep: u64, ids_max: u32) -> Result<u64, StoreError> {
+        self.data().forget(group, before, keep, ids_max)
     }
 
     async fn backup(&self, _to: &Path) -> Result<Backup, StoreError> {
@@ -533,6 +624,10 @@ impl Store for MemoryStore {
                 owner: seat.owner.clone(),
                 target: seat.target.clone(),
                 stopped: matches!(seat.mark, Mark::Stop { .. }),
+                held: match seat.mark {
+                    Mark::Hold { why, .. } => Some(why),
+                    _ => None,
+                },
                 failed_by: seat.failed_by.clone(),
                 control: seat.control,
             }));
@@ -599,6 +694,9 @@ impl Data {
             mark: seat.mark.clone(),
             control: seat.control,
             committed_at: seat.committed_at,
+            letters: seat.letters.len() as u64,
+            skipped: seat.skipped,
+            given_up_in_row: seat.given_up_in_row,
         };
         group.seats.iter().zip(self.heads_of(group)).zip(0..).map(info).collect()
     }
@@ -756,11 +854,11 @@ impl Data {
 impl Stream {
     fn append(&mut self, event: NewEvent, time: Timestamp) -> Appended {
         let partition = partition_of(event.routing(), self.partitions.len() as u32);
-        let Partition { events, offsets } = &mut self.partitions[partition as usize];
+        let Partition { first, events, offsets } = &mut self.partitions[partition as usize];
         if let Some(&offset) = offsets.get(&event.id) {
             return Appended { partition, offset, id: event.id, duplicate: true };
         }
-        let offset = Offset(events.len() as u64);
+        let offset = Offset(first.0 + events.len() as u64);
         let NewEvent { id, key, kind, headers, payload } = event;
         offsets.insert(id.clone(), offset);
         events.push(Event { offset, id: id.clone(), key, kind, time, headers, payload });
@@ -770,12 +868,12 @@ impl Stream {
 
 impl Partition {
     fn head(&self) -> Offset {
-        Offset(self.events.len() as u64)
+        Offset(self.first.0 + self.events.len() as u64)
     }
 
     fn start(&self, start: Start) -> Offset {
         match start {
-            Start::Earliest => Offset(0),
+            Start::Earliest => self.first,
             Start::Latest => self.head(),
             Start::At(time) => {
                 self.events.iter().find(|event| event.time >= time).map_or(self.head(), |event| event.offset)
@@ -796,7 +894,11 @@ impl Seat {
         self.committed = commit.to;
         self.position = commit.position;
         self.sequence = commit.sequence;
-        self.mark = commit.mark.clone();
-        self.failed_by.clone_from(&commit.failed_by);
+        if let Some(mark) = &commit.mark {
+            self.mark = mark.clone();
+            self.failed_by.clone_from(&commit.failed_by);
+        }
+        self.given_up_in_row = commit.given_up_in_row;
+        self.skipped += u64::from(commit.skipped);
     }
 }

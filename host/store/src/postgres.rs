@@ -16,6 +16,7 @@ mod connection;
 mod groups;
 mod hosts;
 mod lane;
+mod letters;
 mod liveness;
 mod migrate;
 mod own;
@@ -23,12 +24,15 @@ mod pool;
 mod pooler;
 mod read;
 mod request;
+mod retention;
+mod set_aside;
 mod sql;
 mod streams;
 mod survey;
 mod wake;
 
 use std::{
+    collections::BTreeSet,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     path::Path,
     sync::Arc,
@@ -37,7 +41,8 @@ use std::{
 
 use async_trait::async_trait;
 use pelton_core::{
-    Acquired, Commit, CommitOutcome, Decision, Event, Lease, Membership, NewEvent, Offset, Session, Survey, Timestamp,
+    Acquired, Commit, CommitOutcome, DeadLetter, Decision, Event, Lease, LetterRequest, Membership, NewEvent, Offset,
+    Session, Survey, Timestamp,
 };
 use tokio::sync::OnceCell;
 
@@ -52,12 +57,13 @@ use self::{
     pool::Pool,
     request::Database,
     sql::Sql,
-    streams::Streams,
+    streams::{Known, Streams},
     wake::{Listener, Wake},
 };
 use crate::{
-    Appended, Backup, Changed, GroupInfo, GroupSpec, HandlerReport, HostInfo, Progress, ReadLimit, Registration, Reset,
-    Store, StoreError, StoreOptions, StreamInfo, StreamSpec, open::without_any_password, rules,
+    Appended, Backup, Changed, GroupInfo, GroupSpec, HandlerReport, HostInfo, LetterInfo, LetterQuery, ParkedKey,
+    Progress, ReadLimit, Registration, Reset, Store, StoreError, StoreOptions, StreamInfo, StreamSpec,
+    open::without_any_password, rules,
 };
 
 /// Lanes for what may wait for a stream's counters, which a stranger may hold: one stream that is held up takes no more
@@ -157,12 +163,17 @@ impl PostgresStore {
         self.membership.ask(&hosts::Register { registration, by }).await
     }
 
+    /// A stream as it was last seen.
+    async fn known(&self, stream: &str) -> Result<Arc<Known>, StoreError> {
+        match self.streams.known(stream) {
+            Some(known) => Ok(known),
+            None => self.database.ask(&streams::Find { streams: &self.streams, stream }).await,
+        }
+    }
+
     /// The id of a stream's partition.
     async fn partition_id(&self, stream: &str, partition: u32) -> Result<i64, StoreError> {
-        let known = match self.streams.known(stream) {
-            Some(known) => known,
-            None => self.database.ask(&streams::Find { streams: &self.streams, stream }).await?,
-        };
+        let known = self.known(stream).await?;
         let found = known.ids.get(partition as usize).copied();
         found.ok_or_else(|| rules::unknown_stream_partition(stream, partition, known.ids.len() as u32))
     }
@@ -223,6 +234,19 @@ impl Store for PostgresStore {
         self.database.ask(&groups::Release(lease)).await
     }
 
+    async fn letters_requested(
+        &self,
+        group: &str,
+        partition: u32,
+        limit: ReadLimit,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.database.ask(&letters::Requested { group, partition, limit }).await
+    }
+
+    async fn remembered(&self, group: &str, partition: u32, ids: Vec<String>) -> Result<BTreeSet<String>, StoreError> {
+        self.database.ask(&retention::Remembered { group, partition, ids: &ids }).await
+    }
+
     async fn state(&self, group: &str, partition: u32, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.database.ask(&groups::State { group, partition, key }).await
     }
@@ -235,6 +259,43 @@ impl Store for PostgresStore {
         self.database.ask(&groups::Resume { group, partition }).await
     }
 
+    async fn letters(
+        &self,
+        group: &str,
+        query: &LetterQuery,
+        after: Option<(u32, Offset)>,
+        limit: ReadLimit,
+    ) -> Result<Vec<LetterInfo>, StoreError> {
+        self.database.ask(&letters::List { group, query, after, limit }).await
+    }
+
+    async fn parked(&self, group: &str, limit: u32) -> Result<Vec<ParkedKey>, StoreError> {
+        self.database.ask(&letters::Parked { group, limit }).await
+    }
+
+    async fn request_letters(
+        &self,
+        group: &str,
+        query: &LetterQuery,
+        request: LetterRequest,
+    ) -> Result<u64, StoreError> {
+        self.database.ask(&letters::Ask { group, query, request }).await
+    }
+
+    async fn edit_letter(
+        &self,
+        group: &str,
+        partition: u32,
+        offset: Offset,
+        payload: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.database.ask(&letters::Edit { group, partition, offset, payload: &payload }).await
+    }
+
+    async fn skip(&self, group: &str, partition: u32, park: bool) -> Result<Offset, StoreError> {
+        self.database.ask(&by_hand::Skip { group, partition, park }).await
+    }
+
     async fn reset(&self, reset: &Reset) -> Result<(), StoreError> {
         self.database.ask(&by_hand::Move(reset)).await
     }
@@ -244,8 +305,26 @@ impl Store for PostgresStore {
         self.database.ask(&groups::OffsetAt { partition_id, time }).await
     }
 
-    async fn delete_group(&self, group: &str) -> Result<(), StoreError> {
-        self.database.ask(&by_hand::Delete(group)).await
+    async fn delete_group(&self, group: &str, with_letters: bool) -> Result<(), StoreError> {
+        self.database.ask(&by_hand::Delete { group, with_letters }).await
+    }
+
+    async fn trim(&self, stream: &str, before: Timestamp, events_max: u32) -> Result<u64, StoreError> {
+        self.known(stream).await?;
+        let mut trimmed = Ok(0);
+        for partition_id in self.database.ask(&retention::Old { stream, before }).await? {
+            let trim = retention::Trim { stream, partition_id, before, events_max };
+            // A partition whose counter somebody holds is none of the others' business.
+            match self.database.ask(&trim).await {
+                Ok(removed) => trimmed = trimmed.map(|so_far| so_far + removed),
+                Err(error) => trimmed = Err(error),
+            }
+        }
+        trimmed
+    }
+
+    async fn forget(&self, group: &str, before: Timestamp, keep: u64, ids_max: u32) -> Result<u64, StoreError> {
+        self.database.ask(&retention::Forget { group, before, keep, ids_max }).await
     }
 
     async fn backup(&self, to: &Path) -> Result<Backup, StoreError> {

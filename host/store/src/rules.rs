@@ -1,6 +1,6 @@
 //! What every engine decides in the same way and says in the same words.
 
-use pelton_core::{Commit, Epoch, NewEvent, Offset, Survey};
+use pelton_core::{Commit, Epoch, LetterRequest, NewEvent, Offset, Survey};
 
 use crate::{StoreError, StreamSpec};
 
@@ -110,6 +110,51 @@ pub(crate) fn refuse_active(survey: &Survey, group: &str, remedy: &'static str) 
     let active = found.filter(|member| survey.shows_active_member(member));
     let members: Vec<String> = active.map(|member| member.session.host.to_string()).collect();
     if members.is_empty() { Ok(()) } else { Err(StoreError::GroupActive { group: group.into(), members, remedy }) }
+}
+
+/// How a dead letter is named.
+pub(crate) fn letter_id(partition: u32, offset: Offset) -> String {
+    format!("{partition}/{offset}")
+}
+
+/// Refuses what cannot be done to a dead letter of which something was asked.
+pub(crate) fn letter_busy(group: &str, partition: u32, offset: Offset, asked: LetterRequest) -> StoreError {
+    let (is, remedy) = match asked {
+        LetterRequest::Replay => ("is to be replayed", "wait until it was handled or is back"),
+        LetterRequest::Discard => ("is to be discarded", "wait until it is gone"),
+    };
+    StoreError::LetterBusy { group: group.into(), id: letter_id(partition, offset), is, remedy }
+}
+
+/// Refuses to skip where there is nothing to skip.
+pub(crate) fn nothing_blocks(group: &str, partition: u32, committed: Offset) -> StoreError {
+    let why = format!("no event has failed at offset {committed}; there is nothing to skip");
+    StoreError::NothingBlocks { group: group.into(), partition, why }
+}
+
+/// Refuses to skip an event with others in front of it that are not committed.
+pub(crate) fn skips_more(group: &str, partition: u32, committed: Offset, failed: Offset) -> StoreError {
+    let why = format!(
+        "the event that failed is at offset {failed}, but the handler has not committed those from {committed} on yet (commit = \"manual\"), and they would be passed over with it; move the position by hand with `pelton group reset` if that is meant"
+    );
+    StoreError::NothingBlocks { group: group.into(), partition, why }
+}
+
+/// Refuses to hand out events again that are dead letters.
+pub(crate) fn letters_in_range(group: &str, letters: u64) -> StoreError {
+    let what = "from the new position on, which would be handled twice";
+    StoreError::HasLetters { group: group.into(), letters, what, or: "" }
+}
+
+/// Refuses to delete a group with dead letters.
+pub(crate) fn letters_to_delete(group: &str, letters: u64) -> StoreError {
+    let what = "that would be lost with it";
+    StoreError::HasLetters { group: group.into(), letters, what, or: ", or delete them too with --force" }
+}
+
+/// Refuses an edit of a dead letter that is not there.
+pub(crate) fn no_letter(group: &str, partition: u32, offset: Offset) -> StoreError {
+    StoreError::NoLetter { group: group.into(), id: letter_id(partition, offset) }
 }
 
 fn known<'a>(what: &str, all: impl IntoIterator<Item = &'a str>) -> String {

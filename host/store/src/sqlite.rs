@@ -13,11 +13,15 @@ mod groups;
 mod handlers;
 mod host_locks;
 mod hosts;
+mod letters;
+mod mark;
 mod migrate;
 mod multi_row;
 mod read;
 mod reset;
+mod retention;
 mod seats;
+mod set_aside;
 mod sql;
 mod streams;
 mod survey;
@@ -25,6 +29,7 @@ mod transaction;
 mod writer;
 
 use std::{
+    collections::BTreeSet,
     future::pending,
     path::{Path, PathBuf},
     sync::Arc,
@@ -33,15 +38,17 @@ use std::{
 
 use async_trait::async_trait;
 use pelton_core::{
-    Acquired, Commit, CommitOutcome, Decision, Event, Lease, Membership, NewEvent, Offset, Session, Survey, Timestamp,
+    Acquired, Commit, CommitOutcome, DeadLetter, Decision, Event, Lease, LetterRequest, Membership, NewEvent, Offset,
+    Session, Survey, Timestamp,
 };
 use sqlx::SqlitePool;
 use tokio::time::Instant;
 
 use self::{host_locks::HostLocks, read::PartitionIds, writer::Writer};
 use crate::{
-    Appended, Backup, Changed, Clock, GroupInfo, GroupSpec, HandlerReport, HostInfo, Progress, ReadLimit, Registration,
-    Reset, Store, StoreError, StoreOptions, StreamInfo, StreamSpec, wakeup::Wakeup,
+    Appended, Backup, Changed, Clock, GroupInfo, GroupSpec, HandlerReport, HostInfo, LetterInfo, LetterQuery,
+    ParkedKey, Progress, ReadLimit, Registration, Reset, Store, StoreError, StoreOptions, StreamInfo, StreamSpec,
+    wakeup::Wakeup,
 };
 
 /// How often the file is looked at for changes by other processes, while somebody waits for one.
@@ -131,6 +138,19 @@ impl Store for SqliteStore {
         self.writer.write(seats::Release(lease.clone())).await
     }
 
+    async fn letters_requested(
+        &self,
+        group: &str,
+        partition: u32,
+        limit: ReadLimit,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        letters::requested(&self.reads, group, partition, limit).await
+    }
+
+    async fn remembered(&self, group: &str, partition: u32, ids: Vec<String>) -> Result<BTreeSet<String>, StoreError> {
+        retention::remembered(&self.reads, group, partition, ids).await
+    }
+
     async fn state(&self, group: &str, partition: u32, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         seats::state(&self.reads, group, partition, key).await
     }
@@ -143,6 +163,43 @@ impl Store for SqliteStore {
         self.writer.write(seats::Resume { group: group.into(), partition }).await
     }
 
+    async fn letters(
+        &self,
+        group: &str,
+        query: &LetterQuery,
+        after: Option<(u32, Offset)>,
+        limit: ReadLimit,
+    ) -> Result<Vec<LetterInfo>, StoreError> {
+        letters::list(&self.reads, group, query, after, limit).await
+    }
+
+    async fn parked(&self, group: &str, limit: u32) -> Result<Vec<ParkedKey>, StoreError> {
+        letters::parked(&self.reads, group, limit).await
+    }
+
+    async fn request_letters(
+        &self,
+        group: &str,
+        query: &LetterQuery,
+        request: LetterRequest,
+    ) -> Result<u64, StoreError> {
+        self.writer.write(letters::Request { group: group.into(), query: query.clone(), request }).await
+    }
+
+    async fn edit_letter(
+        &self,
+        group: &str,
+        partition: u32,
+        offset: Offset,
+        payload: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.writer.write(letters::Edit { group: group.into(), partition, offset, payload }).await
+    }
+
+    async fn skip(&self, group: &str, partition: u32, park: bool) -> Result<Offset, StoreError> {
+        self.writer.write(set_aside::Skip { group: group.into(), partition, park }).await
+    }
+
     async fn reset(&self, reset: &Reset) -> Result<(), StoreError> {
         self.writer.write(reset::Move { reset: reset.clone(), locks: self.locks.clone() }).await
     }
@@ -152,8 +209,17 @@ impl Store for SqliteStore {
         read::offset_at(&self.reads, partition_id, time).await
     }
 
-    async fn delete_group(&self, group: &str) -> Result<(), StoreError> {
-        self.writer.write(reset::Delete { group: group.into(), locks: self.locks.clone() }).await
+    async fn delete_group(&self, group: &str, with_letters: bool) -> Result<(), StoreError> {
+        self.writer.write(reset::Delete { group: group.into(), with_letters, locks: self.locks.clone() }).await
+    }
+
+    async fn trim(&self, stream: &str, before: Timestamp, events_max: u32) -> Result<u64, StoreError> {
+        retention::trim(&self.reads, &self.writer, stream, before, events_max).await
+    }
+
+    async fn forget(&self, group: &str, before: Timestamp, keep: u64, ids_max: u32) -> Result<u64, StoreError> {
+        let forget = retention::Forget { group: group.into(), before, keep, ids_max };
+        retention::forget(&self.reads, &self.writer, forget).await
     }
 
     async fn backup(&self, to: &Path) -> Result<Backup, StoreError> {

@@ -1,11 +1,16 @@
 //! The trait that every store implements, and the values that go through it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use pelton_core::{
-    Acquired, Commit, CommitOutcome, Control, Decision, Epoch, Event, Lease, Mark, Membership, NewEvent, Offset,
-    Session, Survey, Timestamp,
+    Acquired, Class, Commit, CommitOutcome, Control, DeadLetter, Decision, Epoch, Event, Hold, Lease, LetterRequest,
+    Mark, Membership, NewEvent, Offset, Session, Survey, Timestamp,
 };
 use tokio::time::{Instant, sleep};
 
@@ -46,6 +51,8 @@ pub struct StreamSpec {
     pub partitions: u32,
     /// The largest payload, in bytes.
     pub payload_bytes_max: u64,
+    /// How long an event is kept, in milliseconds, once every group has passed it; `None` for ever.
+    pub retention_ms: Option<u64>,
 }
 
 /// Where a new group begins to read.
@@ -128,12 +135,18 @@ pub struct GroupPartition {
     pub owner: Option<String>,
     /// The term.
     pub epoch: Epoch,
-    /// What is known of the event at `committed`.
+    /// What is known of the event that failed.
     pub mark: Mark,
     /// What was asked of the partition.
     pub control: Control,
     /// When the position last moved.
     pub committed_at: Option<Timestamp>,
+    /// Dead letters it holds, parked events among them.
+    pub letters: u64,
+    /// Events that were passed over because they failed, in all.
+    pub skipped: u64,
+    /// Different events that were given up in a row.
+    pub given_up_in_row: u32,
 }
 
 /// A group as it is.
@@ -211,6 +224,8 @@ pub struct HandlerReport {
     pub calls: u64,
     /// How many of those failed.
     pub failures: u64,
+    /// How many failed in which way; classes without a failure are left out.
+    pub by_class: BTreeMap<Class, u64>,
 }
 
 /// Where one partition of a group stands: what a host must know of many partitions, many times a second.
@@ -232,6 +247,8 @@ pub struct Progress {
     pub target: Option<Arc<str>>,
     /// Whether the partition waits for somebody to resume it.
     pub stopped: bool,
+    /// Why it is paused by itself, if it is.
+    pub held: Option<Hold>,
     /// The digest of the module version under which the event at `committed` failed, if it did.
     pub failed_by: Option<String>,
     /// What was asked of it.
@@ -264,6 +281,55 @@ pub struct Reset {
     pub dry_run: bool,
 }
 
+/// Which dead letters of a group are meant. Everything that is given must fit; nothing given means all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LetterQuery {
+    /// Those of this partition.
+    pub partition: Option<u32>,
+    /// The one at this offset (of a partition, which should be given too).
+    pub offset: Option<Offset>,
+    /// Those whose event has this id.
+    pub event_id: Option<String>,
+    /// Those whose event has this key.
+    pub key: Option<String>,
+    /// Those that failed in this way.
+    pub class: Option<Class>,
+    /// Those whose reason contains this text, to the letter.
+    pub reason: Option<String>,
+    /// Those that failed, or were parked, last before this time.
+    pub before: Option<Timestamp>,
+    /// Only those that wait behind no other: plain ones, and the first of each parked key.
+    pub first: bool,
+    /// Only those of which nothing was asked; for a parked key that is to be replayed, of none that waits in it.
+    pub idle: bool,
+}
+
+/// A dead letter as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterInfo {
+    /// Its partition.
+    pub partition: u32,
+    /// The letter.
+    pub letter: DeadLetter,
+    /// The first of its parked key, if that is another one: it waits behind it.
+    pub behind: Option<Offset>,
+}
+
+/// A parked key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedKey {
+    /// The partition.
+    pub partition: u32,
+    /// The key.
+    pub key: String,
+    /// How many events wait, the first one included.
+    pub events: u64,
+    /// When the first one failed for the first time (or was parked, if it never was tried).
+    pub since: Timestamp,
+    /// Whether it is to be replayed.
+    pub requested: bool,
+}
+
 /// What there is after asking for a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backup {
@@ -288,8 +354,9 @@ pub struct Changed {
 /// Persistent, partitioned streams, and the groups that read them.
 ///
 /// Every method either happened whole or not at all, but an error of class [`StoreError::Unavailable`] leaves open
-/// which: `commit` is safe to repeat as it is, and so are all others but `append`, which ids make safe, and `register`, of
-/// which the last one counts.
+/// which: `commit` is safe to repeat as it is, and so are all others but `append`, which ids make safe, `register`, of
+/// which the last one counts, and `skip`: a repeated one is refused with [`StoreError::NothingBlocks`] if the first one
+/// happened, unless the next event blocks by then, which it would pass over too.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     // --- What there is ------------------------------------------------------------------------------------------
@@ -327,13 +394,25 @@ pub trait Store: Send + Sync + 'static {
     /// epoch grows, whoever held it is fenced from now on. The session's own host may hold it already: an earlier answer was lost.
     async fn acquire(&self, group: &str, partition: u32, session: &Session) -> Result<Acquired, StoreError>;
 
-    /// Moves the position and stores what goes with it, in one transaction: fence first, then state, then emitted events
-    /// in partition order. A commit that was stored before (same epoch, and the position is where this one puts it) is
+    /// Moves the position and stores what goes with it, in one transaction: fence first, then state, remembered ids, what
+    /// was settled of dead letters, events that are set aside, and emitted events in partition order. An event that is set
+    /// aside behind others of its parked key, of which a replay was asked, is replayed with them. A commit that was stored before (same epoch, and the position is where this one puts it) is
     /// answered with `Committed` and stores nothing twice.
     async fn commit(&self, commit: Arc<Commit>) -> Result<CommitOutcome, StoreError>;
 
     /// Gives a partition back. Nothing happens if the lease is not the present one.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// Dead letters of a partition that something was asked of, in order of their offsets. For the owner.
+    async fn letters_requested(
+        &self,
+        group: &str,
+        partition: u32,
+        limit: ReadLimit,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// Which of these ids the group remembers in a partition.
+    async fn remembered(&self, group: &str, partition: u32, ids: Vec<String>) -> Result<BTreeSet<String>, StoreError>;
 
     /// A value of a group's state in a partition.
     async fn state(&self, group: &str, partition: u32, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
@@ -347,16 +426,63 @@ pub trait Store: Send + Sync + 'static {
     /// attempt.
     async fn resume(&self, group: &str, partition: Option<u32>) -> Result<(), StoreError>;
 
+    /// Dead letters of a group by partition and offset, beginning after a place.
+    async fn letters(
+        &self,
+        group: &str,
+        query: &LetterQuery,
+        after: Option<(u32, Offset)>,
+        limit: ReadLimit,
+    ) -> Result<Vec<LetterInfo>, StoreError>;
+
+    /// The parked keys of a group, by partition and key; at most `limit`.
+    async fn parked(&self, group: &str, limit: u32) -> Result<Vec<ParkedKey>, StoreError>;
+
+    /// Asks something of dead letters, for the owners of their partitions to carry out, and says of how many. A replay of
+    /// any event of a parked key is one of all that waits in it. Refused with [`StoreError::LetterBusy`] if something else
+    /// was asked of one of them; and then nothing is asked.
+    async fn request_letters(
+        &self,
+        group: &str,
+        query: &LetterQuery,
+        request: LetterRequest,
+    ) -> Result<u64, StoreError>;
+
+    /// Replaces the payload of a dead letter. Refused with [`StoreError::LetterBusy`] if something was asked of it, with
+    /// [`StoreError::NoLetter`] if there is none.
+    async fn edit_letter(
+        &self,
+        group: &str,
+        partition: u32,
+        offset: Offset,
+        payload: Vec<u8>,
+    ) -> Result<(), StoreError>;
+
+    /// Sets the event aside that a partition waits for or is stopped at, moves the position past it, and answers with its
+    /// offset. With `park` its key is parked; so it is if it was parked before. Whoever holds the partition is fenced, and
+    /// the next owner gets a higher epoch. Refused with [`StoreError::NothingBlocks`].
+    async fn skip(&self, group: &str, partition: u32, park: bool) -> Result<Offset, StoreError>;
+
     /// Moves positions by hand, and clears what was known of the event at them. Whoever holds one of the partitions is
-    /// fenced, and the next owner gets a higher epoch. Refused with [`StoreError::OffsetOutOfRange`],
-    /// [`StoreError::GroupActive`], [`StoreError::HasState`]; and then nothing was moved.
+    /// fenced, and the next owner gets a higher epoch. Ids that are remembered of events from the new position on are
+    /// forgotten. Refused with [`StoreError::OffsetOutOfRange`], [`StoreError::GroupActive`], [`StoreError::HasState`],
+    /// and with [`StoreError::HasLetters`] if events from the new position on are dead letters; and then nothing was moved.
     async fn reset(&self, reset: &Reset) -> Result<(), StoreError>;
 
     /// The first offset of a partition whose event was appended at this time or later; the head if there is none.
     async fn offset_at(&self, stream: &str, partition: u32, time: Timestamp) -> Result<Offset, StoreError>;
 
-    /// Removes a group with its positions and state. Refused with [`StoreError::GroupActive`] while members are active.
-    async fn delete_group(&self, group: &str) -> Result<(), StoreError>;
+    /// Removes a group with its positions, state and remembered ids. Refused with [`StoreError::GroupActive`] while members
+    /// are active, and with [`StoreError::HasLetters`] while it has dead letters, unless they are to go `with_letters`.
+    async fn delete_group(&self, group: &str, with_letters: bool) -> Result<(), StoreError>;
+
+    /// Removes the oldest events of a stream that were appended before a time and that every group has passed: at most
+    /// `events_max` of each partition. Says how many it removed. Dead letters keep their events.
+    async fn trim(&self, stream: &str, before: Timestamp, events_max: u32) -> Result<u64, StoreError>;
+
+    /// Forgets at most `ids_max` ids of a group that were remembered before a time, or whose offset lies more than `keep`
+    /// behind the position. Says how many.
+    async fn forget(&self, group: &str, before: Timestamp, keep: u64, ids_max: u32) -> Result<u64, StoreError>;
 
     /// Writes a consistent copy to a file that does not exist yet, or says how to get one.
     async fn backup(&self, to: &Path) -> Result<Backup, StoreError>;

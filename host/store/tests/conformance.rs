@@ -14,12 +14,20 @@ mod commit;
 mod groups;
 #[path = "conformance/hosts.rs"]
 mod hosts;
+#[path = "conformance/letters.rs"]
+mod letters;
 #[path = "conformance/log.rs"]
 mod log;
 #[path = "conformance/membership.rs"]
 mod membership;
+#[path = "conformance/remembered.rs"]
+mod remembered;
+#[path = "conformance/retention.rs"]
+mod retention;
 #[path = "postgres/schema.rs"]
 mod schema;
+#[path = "conformance/skip.rs"]
+mod skip;
 #[path = "postgres/user.rs"]
 mod user;
 #[path = "conformance/wakeups.rs"]
@@ -100,7 +108,13 @@ engines! {
         the_version_that_failed_is_told_to_the_next_owner,
         a_repeated_commit_that_moves_nothing_is_taken_again,
         a_mark_is_stored_and_returned_when_acquired,
-        a_commit_without_a_mark_clears_it,
+        a_mark_replaces_the_one_before_whole,
+        progress_tells_a_stop_and_why_a_partition_is_held,
+        a_reason_of_any_text_refuses_no_commit,
+        a_cleared_mark_is_gone,
+        a_commit_that_says_nothing_of_the_mark_leaves_it,
+        what_was_given_up_in_a_row_is_as_the_last_commit_says,
+        skipped_events_are_counted_up,
         state_is_overwritten_and_deleted,
         state_belongs_to_one_group_and_partition,
         large_state_and_many_keys_are_kept,
@@ -122,6 +136,7 @@ engines! {
         a_host_cannot_join_an_unknown_group,
         a_group_names_its_consumers,
         a_report_replaces_the_one_before,
+        a_report_tells_failures_of_every_class,
         reports_outlive_their_host,
     }
     membership::{
@@ -148,6 +163,110 @@ engines! {
         hosts_show_labels_and_groups,
         a_silent_host_shows_as_stale,
     }
+    letters::{
+        an_event_is_set_aside_whole,
+        every_class_of_failure_is_kept,
+        a_commit_that_fails_sets_nothing_aside,
+        a_repeated_commit_sets_nothing_aside_twice,
+        many_events_are_set_aside_at_once,
+        commits_of_many_partitions_set_aside_at_once,
+        an_owner_learns_which_keys_are_parked,
+        letters_that_park_nothing_are_no_parked_keys,
+        an_empty_key_is_parked_like_any_other,
+        parked_keys_are_listed_by_partition_and_key,
+        parked_keys_of_all_partitions_are_listed,
+        letters_wait_behind_the_first_of_their_key,
+        an_event_behind_a_key_to_be_replayed_is_replayed_with_it,
+        an_event_behind_one_to_be_discarded_is_left_alone,
+        a_key_that_is_replayed_elsewhere_is_not_inherited,
+        what_is_settled_counts_before_what_is_set_aside,
+        what_was_asked_is_handed_to_the_owner_in_order,
+        what_was_asked_elsewhere_is_handed_to_nobody_else,
+        a_query_finds_what_fits_in_every_way,
+        a_discard_reaches_what_its_query_finds,
+        a_replay_reaches_the_whole_keys_of_what_its_query_finds,
+        a_replay_leaves_plain_letters_of_the_same_key,
+        a_partition_is_asked_alone,
+        the_same_may_be_asked_twice,
+        a_letter_to_be_discarded_is_not_replayed,
+        a_letter_to_be_replayed_is_not_discarded,
+        who_asks_for_what_is_idle_finds_nothing_busy,
+        a_request_is_counted_in_the_partitions_it_concerns,
+        a_letter_that_was_handled_is_gone,
+        a_key_is_free_when_its_last_letter_is_gone,
+        what_is_settled_beside_the_position_leaves_it_and_the_mark,
+        letters_that_are_not_there_may_be_settled,
+        a_commit_that_fails_settles_nothing,
+        a_repeated_commit_settles_nothing_twice,
+        a_letter_that_fails_again_goes_back_with_its_history,
+        a_key_that_fails_again_is_not_replayed_any_further,
+        a_plain_letter_that_fails_again_stops_no_key,
+        settling_touches_no_other_group_or_partition,
+        letters_are_listed_page_by_page,
+        a_page_counts_only_what_its_query_finds,
+        an_edited_letter_has_its_new_payload,
+        a_letter_of_which_something_was_asked_is_not_edited,
+        a_letter_that_is_not_there_is_not_edited,
+        a_reset_back_over_letters_is_refused,
+        a_reset_to_behind_the_letters_keeps_them,
+        letters_elsewhere_are_in_no_resets_way,
+        a_group_with_letters_is_deleted_only_with_them,
+        a_group_at_work_is_not_deleted_with_its_letters,
+        unknown_groups_have_no_letters,
+        a_reason_of_any_text_is_set_aside,
+    }
+    skip::{
+        a_skipped_event_is_a_dead_letter,
+        a_skip_clears_what_was_known_and_moves_by_one,
+        a_skip_fences_the_owner,
+        a_skip_needs_no_owner,
+        whatever_a_partition_waits_for_is_skipped,
+        a_skip_with_its_key_parks_it,
+        a_skip_without_its_key_parks_nothing,
+        a_skip_of_a_parked_key_waits_behind_it,
+        a_skip_of_an_event_without_a_key_is_a_plain_letter,
+        a_skip_behind_a_key_to_be_replayed_is_replayed_with_it,
+        there_is_nothing_to_skip_where_nothing_failed,
+        an_event_is_skipped_only_once,
+        a_skip_passes_over_nothing_that_is_not_committed,
+        a_skip_touches_no_other_group,
+        a_skipped_event_is_edited_and_discarded_like_any_other,
+        unknown_groups_and_partitions_have_nothing_to_skip,
+    }
+    retention::{
+        retention_is_kept_and_may_change,
+        only_what_is_old_enough_is_removed,
+        what_any_group_has_not_passed_stays,
+        each_partition_is_trimmed_as_far_as_its_own_position,
+        without_a_group_all_that_is_old_goes,
+        so_many_of_each_partition_are_removed_at_once,
+        a_younger_event_keeps_older_ones_behind_it,
+        a_read_from_before_the_first_begins_there,
+        an_id_is_known_as_long_as_its_event_is_there,
+        offsets_go_on_after_all_was_removed,
+        a_new_group_starts_at_the_first_event_that_is_left,
+        a_new_group_of_an_emptied_stream_starts_at_the_head,
+        a_reset_to_removed_events_is_refused,
+        dead_letters_keep_their_events,
+        many_events_are_removed_at_once,
+        an_unknown_stream_is_not_trimmed,
+    }
+    remembered::{
+        ids_are_remembered_with_their_commit,
+        ids_belong_to_one_group_and_partition,
+        a_commit_that_fails_remembers_nothing,
+        many_ids_are_remembered_at_once,
+        an_id_may_be_remembered_twice,
+        ids_are_forgotten_after_a_time,
+        ids_far_behind_the_position_are_forgotten,
+        the_distance_counts_from_each_partitions_own_position,
+        so_many_ids_are_forgotten_at_once,
+        forgetting_touches_no_other_group,
+        a_reset_forgets_ids_from_its_position_on,
+        a_reset_forgets_nothing_in_other_partitions,
+        a_deleted_group_remembers_nothing,
+        unknown_groups_remember_nothing,
+    }
     by_hand::{
         a_reset_moves_positions_and_fences_the_owner,
         a_reset_moves_only_the_partitions_that_are_named,
@@ -165,6 +284,8 @@ engines! {
         an_append_wakes,
         an_emit_wakes,
         a_resume_wakes,
+        a_request_for_dead_letters_wakes,
+        a_skip_wakes,
         a_change_between_two_waits_is_not_lost,
         waiting_ends_without_a_change,
         declaring_what_is_there_wakes_nobody,

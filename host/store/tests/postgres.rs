@@ -12,6 +12,8 @@ mod failures;
 mod half_open;
 #[path = "postgres/hosts.rs"]
 mod hosts;
+#[path = "postgres/letters.rs"]
+mod letters;
 #[path = "postgres/open.rs"]
 mod open;
 #[path = "postgres/pooled.rs"]
@@ -41,7 +43,7 @@ fn event(id: &str) -> NewEvent {
 }
 
 async fn stream(store: &PostgresStore, name: &str, partitions: u32) {
-    let spec = StreamSpec { name: name.into(), partitions, payload_bytes_max: 1_000 };
+    let spec = StreamSpec { name: name.into(), partitions, payload_bytes_max: 1_000, retention_ms: None };
     store.declare_stream(&spec).await.unwrap();
 }
 

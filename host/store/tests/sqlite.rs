@@ -12,11 +12,12 @@ use std::{
 };
 
 use pelton_core::{
-    Acquired, Claim, Commit, CommitOutcome, Control, Decision, Effects, Epoch, Expelled, Lease, LockSeen, Mark,
-    Membership, NewEvent, Observer, Offset, Session,
+    Acquired, Claim, Class, Commit, CommitOutcome, Control, DeadLetter, Decision, Effects, Epoch, Expelled, Failure,
+    Lease, LetterRequest, LockSeen, Mark, Membership, NewEvent, Observer, Offset, Session, Timestamp,
 };
 use pelton_store::{
-    Backup, Durability, GroupSpec, ReadLimit, Registration, Start, Store, StoreError, StoreOptions, StreamSpec, open,
+    Backup, Durability, GroupSpec, LetterQuery, ReadLimit, Registration, Start, Store, StoreError, StoreOptions,
+    StreamSpec, open,
 };
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -44,7 +45,7 @@ async fn refusal(path: &Path, options: &StoreOptions) -> String {
 
 /// A stream of one partition and a group on it.
 async fn declare(store: &dyn Store) {
-    let spec = StreamSpec { name: "orders".into(), partitions: 1, payload_bytes_max: 1_000 };
+    let spec = StreamSpec { name: "orders".into(), partitions: 1, payload_bytes_max: 1_000, retention_ms: None };
     store.declare_stream(&spec).await.unwrap();
     let (stream, handler) = (spec.name, "handler".into());
     let spec = GroupSpec { name: "billing".into(), stream, handler, start: Start::Earliest };
@@ -83,7 +84,7 @@ async fn acquire(store: &dyn Store) -> Lease {
 
 /// Declares a group of one stream with two partitions, and registers a host in it.
 async fn join_two(store: &dyn Store, host: &str) -> Session {
-    let spec = StreamSpec { name: "invoices".into(), partitions: 2, payload_bytes_max: 1_000 };
+    let spec = StreamSpec { name: "invoices".into(), partitions: 2, payload_bytes_max: 1_000, retention_ms: None };
     store.declare_stream(&spec).await.unwrap();
     let (stream, handler) = (spec.name, "handler".into());
     let spec = GroupSpec { name: "shared".into(), stream, handler, start: Start::Earliest };
@@ -359,8 +360,11 @@ async fn a_database_of_the_first_schema_keeps_positions_and_state() {
     let group = store.groups().await.unwrap().swap_remove(0);
     let place = &group.partitions[0];
     assert_eq!((place.committed, place.position, place.epoch), (Offset(1), Offset(1), Epoch(4)));
-    assert_eq!((&place.owner, &place.mark), (&None, &Mark::Stop { attempts: 2, reason: "bad".into() }));
-    assert_eq!(place.control, Control { paused: true, resumes: 3 });
+    // It knew neither the class nor the time of a failure.
+    let (class, epoch) = (Class::Transient, Timestamp(0));
+    let failure = Failure { class, reason: "bad".into(), attempts: 2, first: epoch, last: epoch };
+    assert_eq!((&place.owner, &place.mark), (&None, &Mark::Stop { at: Offset(1), failure }));
+    assert_eq!(place.control, Control { paused: true, resumes: 3, requests: 0 });
     assert_eq!(store.state("billing", 0, "total").await.unwrap().as_deref(), Some(&b"1"[..]));
     assert!(group.consumers.is_empty() && store.hosts().await.unwrap().is_empty());
     assert_eq!(store.handlers().await.unwrap().len(), 1);
@@ -438,6 +442,56 @@ async fn what_one_process_writes_another_sees_and_is_woken_by() {
     assert_eq!(ids(&*host).await, ["a", "b", "c"], "the counter moved while the other process knew an older one");
     append(&*other, "d").await;
     assert_eq!(ids(&*other).await, ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn what_one_process_asks_of_dead_letters_wakes_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = open_in(&folder, &daemon()).await.unwrap();
+    declare(&*host).await;
+    append(&*host, "a").await;
+    append(&*host, "b").await;
+    let lease = acquire(&*host).await;
+    let failure = Failure::parked(Timestamp(1));
+    let event = host.read("orders", 0, Offset(0), ALL).await.unwrap().swap_remove(0);
+    let letter =
+        DeadLetter { event, failure: failure.clone(), digest: None, parks: false, request: None, edited: false };
+    let mark = Some(Mark::Stop { at: Offset(1), failure });
+    let commit = Commit { set_aside: vec![letter], mark, ..moves(&lease, 0, 1) };
+    assert_eq!(host.commit(Arc::new(commit)).await.unwrap(), CommitOutcome::Committed);
+
+    let other = open_in(&folder, &command()).await.unwrap();
+    host.changed(Duration::from_millis(1)).await;
+    host.changed(Duration::from_millis(1)).await;
+    assert_eq!(other.request_letters("billing", &LetterQuery::default(), LetterRequest::Replay).await.unwrap(), 1);
+    host.changed(Duration::from_secs(3_600)).await;
+    assert_eq!(host.progress().await.unwrap()[0].control.requests, 1);
+    assert_eq!(other.skip("billing", 0, false).await.unwrap(), Offset(1));
+    host.changed(Duration::from_secs(3_600)).await;
+    assert_eq!(host.progress().await.unwrap()[0].owner, None);
+    assert_eq!(host.commit(Arc::new(moves(&lease, 1, 2))).await.unwrap(), CommitOutcome::Fenced);
+}
+
+#[tokio::test]
+async fn what_one_process_trims_is_gone_for_another_and_offsets_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = open_in(&folder, &daemon()).await.unwrap();
+    declare(&*host).await;
+    for id in ["a", "b", "c"] {
+        append(&*host, id).await;
+    }
+    let lease = acquire(&*host).await;
+    host.commit(Arc::new(moves(&lease, 0, 2))).await.unwrap();
+    let other = open_in(&folder, &command()).await.unwrap();
+    let later = Timestamp(u64::MAX);
+    assert_eq!(other.trim("orders", later, 1).await.unwrap(), 1);
+    assert_eq!(other.trim("orders", later, 10).await.unwrap(), 1, "the group has not passed the last one");
+    assert_eq!(other.trim("orders", later, 10).await.unwrap(), 0);
+    // Its id is free again.
+    append(&*host, "a").await;
+    assert_eq!(ids(&*host).await, ["c", "a"]);
+    let stream = other.streams().await.unwrap().swap_remove(0);
+    assert_eq!((stream.partitions[0].first, stream.partitions[0].head), (Offset(2), Offset(4)));
 }
 
 #[tokio::test]

@@ -1,17 +1,28 @@
 //! One partition's life, told as inputs and the actions that answer them.
 
+mod commits;
+mod giving_up;
+mod letters;
+
 use super::*;
-use crate::{Backoff, Then};
+use crate::{Backoff, Breaker, Class, FailurePolicy, RETRY_AFTER_MS_MAX, Retry, Then};
 
 const NOW: Timestamp = Timestamp(1_000);
 
 fn settings(on_failure: FailurePolicy) -> PumpSettings {
-    PumpSettings { batch_events_max: 10, commit_ahead: 1, on_failure }
+    PumpSettings { batch_events_max: 10, on_failure, ..PumpSettings::default() }
 }
 
 fn retry() -> FailurePolicy {
-    let backoff = Backoff { initial_ms: 100, jitter: 0.0, ..Backoff::default() };
-    FailurePolicy::Retry { attempts_max: None, backoff, then: None }
+    FailurePolicy { retry: Some(Retry { attempts_max: None, backoff: backoff() }), then: None, breaker: None }
+}
+
+fn backoff() -> Backoff {
+    Backoff { initial_ms: 100, jitter: 0.0, ..Backoff::default() }
+}
+
+fn stop() -> FailurePolicy {
+    FailurePolicy::at_once(Then::Stop)
 }
 
 fn claim(committed: u64, head: u64) -> Claim {
@@ -22,6 +33,10 @@ fn claim(committed: u64, head: u64) -> Claim {
         mark: Mark::Clear,
         failed_by: None,
         control: Control::default(),
+        given_up_in_row: 0,
+        letters: 0,
+        letters_requested: false,
+        parked: Vec::new(),
     }
 }
 
@@ -42,11 +57,16 @@ fn fetch(from: u64) -> Action {
 }
 
 fn invoke(events: u32, attempt: u32) -> Action {
-    Action::Invoke { events, attempt }
+    Action::Invoke { events, calls: u32::MAX, room: PumpSettings::default().letters_max, attempt }
 }
 
 fn commit(from: u64, to: u64) -> Action {
-    Action::Commit { from: Offset(from), to: Offset(to), mark: Mark::Clear }
+    marked(from, to, Mark::Clear)
+}
+
+fn marked(from: u64, to: u64, mark: Mark) -> Action {
+    let (from, to) = (Offset(from), Offset(to));
+    Action::Commit { from, to, mark: Some(mark), given_up_in_row: 0, with_effects: true }
 }
 
 fn fetched(events: u32, next: u64) -> Input {
@@ -54,7 +74,21 @@ fn fetched(events: u32, next: u64) -> Input {
 }
 
 fn invoked(handled: u32, next: u64, outcome: Outcome) -> Input {
-    Input::Invoked { handled, next: Offset(next), outcome, located: true, chance: 0.5 }
+    Input::Invoked(call(handled, next, outcome))
+}
+
+fn call(handled: u32, next: u64, outcome: Outcome) -> Invoked {
+    Invoked {
+        done: handled,
+        handled,
+        parked: 0,
+        next: Offset(next),
+        outcome,
+        located: true,
+        checkpoint: false,
+        full: false,
+        chance: 0.5,
+    }
 }
 
 fn told(head: u64, control: Control) -> Input {
@@ -69,8 +103,49 @@ fn failed() -> Outcome {
     Outcome::Transient("no".into())
 }
 
-fn retry_mark(attempts: u32, next: u64) -> Mark {
-    Mark::Retry { attempts, next: Timestamp(next), reason: "transient: no".into() }
+fn failure(attempts: u32, last: u64) -> Failure {
+    Failure { class: Class::Transient, reason: "no".into(), attempts, first: NOW, last: Timestamp(last) }
+}
+
+fn retry_mark(at: u64, attempts: u32, next: u64) -> Mark {
+    // Without jitter the wait tells when the attempt was.
+    let last = next.saturating_sub(100 << attempts.saturating_sub(1));
+    Mark::Retry { at: Offset(at), failure: failure(attempts, last), next: Timestamp(next) }
+}
+
+fn stop_mark(at: u64, attempts: u32) -> Mark {
+    Mark::Stop { at: Offset(at), failure: failure(attempts, NOW.0) }
+}
+
+fn gives_up(then: Then) -> FailurePolicy {
+    FailurePolicy::at_once(then)
+}
+
+fn aside(aside: Aside, attempts: u32) -> Action {
+    Action::SetAside { aside, failure: failure(attempts, NOW.0) }
+}
+
+fn commit_after(from: u64, to: u64, given_up_in_row: u32) -> Action {
+    let (from, to) = (Offset(from), Offset(to));
+    Action::Commit { from, to, mark: Some(Mark::Clear), given_up_in_row, with_effects: true }
+}
+
+fn replay(events: u32) -> Action {
+    Action::Replay { events, refused: None }
+}
+
+fn replayed(found: u32, settled: u32, gone: u32) -> Input {
+    Input::Replayed(Replayed { found, called: found, settled, gone, outcome: Outcome::Done })
+}
+
+/// The commit of what came of dead letters.
+fn settling(at: u64) -> Action {
+    let at = Offset(at);
+    Action::Commit { from: at, to: at, mark: None, given_up_in_row: 0, with_effects: true }
+}
+
+fn requested(requests: u64) -> Control {
+    Control { requests, ..Control::default() }
 }
 
 #[test]
@@ -114,20 +189,18 @@ fn a_failed_event_keeps_what_came_before_it_and_waits() {
     pump.handle(NOW, fetched(10, 10));
     actions(&mut pump, NOW);
     pump.handle(NOW, invoked(3, 3, failed()));
-    let marked = Action::Commit { from: Offset(0), to: Offset(3), mark: retry_mark(1, 1_100) };
-    assert_eq!(actions(&mut pump, NOW), [marked]);
+    assert_eq!(actions(&mut pump, NOW), [marked(0, 3, retry_mark(3, 1, 1_100))]);
     pump.handle(NOW, Input::Committed);
-    assert_eq!((actions(&mut pump, NOW), pump.deadline()), (vec![], Some(Timestamp(1_100))));
+    assert_eq!((actions(&mut pump, NOW), pump.deadline(NOW)), (vec![], Some(Timestamp(1_100))));
     assert_eq!(pump.phase(), Phase::Retrying(Timestamp(1_100)));
     assert_eq!(actions(&mut pump, Timestamp(1_100)), [invoke(7, 2)]);
     pump.handle(Timestamp(1_100), invoked(0, 3, failed()));
-    let marked = Action::Commit { from: Offset(3), to: Offset(3), mark: retry_mark(2, 1_300) };
-    assert_eq!(actions(&mut pump, Timestamp(1_100)), [marked]);
+    assert_eq!(actions(&mut pump, Timestamp(1_100)), [marked(3, 3, retry_mark(3, 2, 1_300))]);
 }
 
 #[test]
 fn attempts_and_the_time_of_the_next_one_survive_a_restart() {
-    let mark = retry_mark(4, 5_000);
+    let mark = retry_mark(3, 4, 5_000);
     let mut pump = running(retry(), Claim { mark, ..claim(3, 10) });
     assert_eq!(actions(&mut pump, NOW), [fetch(3)]);
     pump.handle(NOW, fetched(7, 10));
@@ -137,31 +210,30 @@ fn attempts_and_the_time_of_the_next_one_survive_a_restart() {
 
 #[test]
 fn a_retry_stored_by_a_clock_that_was_wrong_does_not_wait_for_ever() {
-    let pump = running(retry(), Claim { mark: retry_mark(1, u64::MAX), ..claim(0, 1) });
+    let pump = running(retry(), Claim { mark: retry_mark(0, 1, u64::MAX), ..claim(0, 1) });
     assert_eq!(pump.phase(), Phase::Retrying(NOW.plus_ms(RETRY_AFTER_MS_MAX)));
 }
 
 #[test]
 fn a_stop_is_stored_and_ends_with_a_resume_that_came_after_it() {
-    let mut pump = running(FailurePolicy::Stop, claim(0, 10));
+    let mut pump = running(stop(), claim(0, 10));
     actions(&mut pump, NOW);
     pump.handle(NOW, fetched(10, 10));
     actions(&mut pump, NOW);
     pump.handle(NOW, invoked(0, 0, failed()));
-    let stop = Mark::Stop { attempts: 1, reason: "transient: no".into() };
-    assert_eq!(actions(&mut pump, NOW), [Action::Commit { from: Offset(0), to: Offset(0), mark: stop }]);
+    assert_eq!(actions(&mut pump, NOW), [marked(0, 0, stop_mark(0, 1))]);
     pump.handle(NOW, Input::Committed);
     pump.handle(NOW, told(10, Control::default()));
     assert_eq!((pump.phase(), actions(&mut pump, NOW)), (Phase::Stopped, vec![]));
-    pump.handle(NOW, told(10, Control { paused: false, resumes: 1 }));
+    pump.handle(NOW, told(10, Control { paused: false, resumes: 1, requests: 0 }));
     assert_eq!(actions(&mut pump, NOW), [commit(0, 0), invoke(10, 1)]);
 }
 
 #[test]
 fn attempts_spent_lead_to_then_and_a_new_handler_starts_it_again() {
-    let backoff = Backoff { initial_ms: 100, jitter: 0.0, ..Backoff::default() };
-    let policy = FailurePolicy::Retry { attempts_max: Some(2), backoff, then: Some(Then::Stop) };
-    let mut pump = running(policy, Claim { mark: retry_mark(1, 900), ..claim(0, 10) });
+    let retry = Retry { attempts_max: Some(2), backoff: backoff() };
+    let policy = FailurePolicy { retry: Some(retry), then: Some(Then::Stop), breaker: None };
+    let mut pump = running(policy, Claim { mark: retry_mark(0, 1, 900), ..claim(0, 10) });
     actions(&mut pump, NOW);
     pump.handle(NOW, fetched(10, 10));
     assert_eq!(actions(&mut pump, NOW), [invoke(10, 2)]);
@@ -191,13 +263,12 @@ fn a_batch_that_does_not_say_where_it_failed_is_split_at_no_cost_and_grows_again
     let mut pump = running(retry(), claim(0, 10));
     actions(&mut pump, NOW);
     pump.handle(NOW, fetched(10, 10));
-    let nowhere = |outcome| Input::Invoked { handled: 0, next: Offset(0), outcome, located: false, chance: 0.5 };
+    let nowhere = |outcome| Input::Invoked(Invoked { located: false, ..call(0, 0, outcome) });
     for expected in [10, 5, 2, 1] {
         assert_eq!(actions(&mut pump, NOW), [invoke(expected, 1)]);
         pump.handle(NOW, nowhere(failed()));
     }
-    let marked = Action::Commit { from: Offset(0), to: Offset(0), mark: retry_mark(1, 1_100) };
-    assert_eq!(actions(&mut pump, NOW), [marked]);
+    assert_eq!(actions(&mut pump, NOW), [marked(0, 0, retry_mark(0, 1, 1_100))]);
     pump.handle(NOW, Input::Committed);
     let later = Timestamp(1_100);
     assert_eq!(actions(&mut pump, later), [invoke(1, 2)]);
@@ -220,7 +291,7 @@ fn a_commit_without_an_answer_is_repeated_to_the_letter() {
     pump.handle(NOW, invoked(10, 20, Outcome::Done));
     pump.handle(NOW, Input::StoreFailed(Request::Commit));
     assert_eq!(actions(&mut pump, NOW), []);
-    let later = pump.deadline().expect("a time to try again");
+    let later = pump.deadline(NOW).expect("a time to try again");
     assert_eq!(actions(&mut pump, later), [commit(0, 10)], "the range must not have grown");
 }
 
@@ -243,10 +314,10 @@ fn refused_data_rewinds_and_is_narrowed_down_to_one_event_that_has_failed() {
         actions(&mut pump, now);
         pump.handle(now, refused());
         let wanted = actions(&mut pump, now);
-        let Some(Action::Commit { mark, .. }) = wanted.get(1) else { panic!("no verdict in {wanted:?}") };
+        let Some(Action::Commit { mark: Some(mark), .. }) = wanted.get(1) else { panic!("no verdict in {wanted:?}") };
         assert_eq!((mark.attempts(), &wanted[0]), (attempt, &Action::Rewind));
         pump.handle(now, Input::Committed);
-        now = pump.deadline().expect("a time to try again");
+        now = pump.deadline(NOW).expect("a time to try again");
         assert_eq!(actions(&mut pump, now), [], "fetching was asked for with the verdict");
     }
 }
@@ -258,7 +329,7 @@ fn a_pause_lets_the_batch_finish_and_hands_out_no_other() {
     pump.handle(NOW, fetched(10, 10));
     actions(&mut pump, NOW);
     pump.handle(NOW, fetched(10, 20));
-    pump.handle(NOW, told(20, Control { paused: true, resumes: 0 }));
+    pump.handle(NOW, told(20, Control { paused: true, resumes: 0, requests: 0 }));
     pump.handle(NOW, invoked(10, 10, Outcome::Done));
     assert_eq!(actions(&mut pump, NOW), [commit(0, 10)]);
     pump.handle(NOW, Input::Committed);
@@ -269,7 +340,7 @@ fn a_pause_lets_the_batch_finish_and_hands_out_no_other() {
 
 #[test]
 fn a_partition_that_was_paused_before_it_was_acquired_hands_out_nothing() {
-    let paused = Control { paused: true, resumes: 0 };
+    let paused = Control { paused: true, resumes: 0, requests: 0 };
     let mut pump = running(retry(), Claim { control: paused, ..claim(0, 20) });
     assert_eq!(actions(&mut pump, NOW), []);
     pump.handle(NOW, told(20, Control::default()));
@@ -318,8 +389,8 @@ fn a_fence_ends_it_with_nothing_more_to_do() {
 
 #[test]
 fn a_partition_that_waits_learns_from_a_hint_that_somebody_else_acquired_it() {
-    let stopped = Mark::Stop { attempts: 1, reason: String::new() };
-    let mut pump = running(FailurePolicy::Stop, Claim { mark: stopped, ..claim(0, 5) });
+    let stopped = stop_mark(0, 1);
+    let mut pump = running(stop(), Claim { mark: stopped, ..claim(0, 5) });
     pump.handle(NOW, held(2, Holder::Other));
     assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Fenced)]);
 }
@@ -331,17 +402,17 @@ fn an_empty_read_is_tried_again_after_a_pause_even_if_no_further_hint_comes() {
     pump.handle(NOW, told(8, Control::default()));
     pump.handle(NOW, fetched(0, 0));
     assert_eq!(actions(&mut pump, NOW), []);
-    let later = pump.deadline().expect("a time to try again");
+    let later = pump.deadline(NOW).expect("a time to try again");
     assert_eq!(actions(&mut pump, later), [fetch(0)]);
 }
 
 #[test]
 fn a_resume_during_a_release_does_not_take_its_place() {
-    let stopped = Mark::Stop { attempts: 1, reason: String::new() };
-    let mut pump = running(FailurePolicy::Stop, Claim { mark: stopped, ..claim(0, 5) });
+    let stopped = stop_mark(0, 1);
+    let mut pump = running(stop(), Claim { mark: stopped, ..claim(0, 5) });
     pump.handle(NOW, Input::Drain);
     assert_eq!(actions(&mut pump, NOW), [Action::Release]);
-    pump.handle(NOW, told(5, Control { paused: false, resumes: 1 }));
+    pump.handle(NOW, told(5, Control { paused: false, resumes: 1, requests: 0 }));
     assert_eq!(actions(&mut pump, NOW), []);
     pump.handle(NOW, Input::Released);
     assert_eq!(actions(&mut pump, NOW), [Action::Finish(End::Drained)]);
@@ -349,10 +420,10 @@ fn a_resume_during_a_release_does_not_take_its_place() {
 
 #[test]
 fn a_hint_from_before_the_acquisition_does_not_make_the_next_one_look_like_a_resume() {
-    let control = Control { paused: false, resumes: 3 };
-    let stopped = Mark::Stop { attempts: 1, reason: String::new() };
-    let mut pump = running(FailurePolicy::Stop, Claim { mark: stopped, control, ..claim(0, 5) });
-    pump.handle(NOW, told(5, Control { paused: false, resumes: 2 }));
+    let control = Control { paused: false, resumes: 3, requests: 0 };
+    let stopped = stop_mark(0, 1);
+    let mut pump = running(stop(), Claim { mark: stopped, control, ..claim(0, 5) });
+    pump.handle(NOW, told(5, Control { paused: false, resumes: 2, requests: 0 }));
     pump.handle(NOW, told(5, control));
     assert_eq!((pump.phase(), actions(&mut pump, NOW)), (Phase::Stopped, vec![]));
 }
@@ -375,7 +446,7 @@ fn an_interruption_and_an_outage_cost_no_attempt() {
         pump.handle(NOW, fetched(10, 10));
         actions(&mut pump, NOW);
         pump.handle(NOW, invoked(0, 0, outcome));
-        let later = pump.deadline().unwrap_or(NOW);
+        let later = pump.deadline(NOW).unwrap_or(NOW);
         assert_eq!(actions(&mut pump, later), [invoke(10, 1)]);
     }
 }
@@ -413,7 +484,7 @@ fn a_partition_that_is_held_is_asked_for_again_when_it_is_free_or_after_a_wait()
     assert_eq!(pump.next_action(NOW), Some(Action::Acquire));
     pump.handle(NOW, Input::NotAcquired);
     assert_eq!(actions(&mut pump, NOW), []);
-    let later = pump.deadline().expect("a time to try again");
+    let later = pump.deadline(NOW).expect("a time to try again");
     assert_eq!(actions(&mut pump, later), [Action::Acquire]);
     pump.handle(later, Input::NotAcquired);
     pump.handle(later, held(1, Holder::Other));

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     cli::Common,
     config::{Config, ConfigError},
-    modules::{grants_of, load_now},
+    modules::{grants_of, load_now, manual_groups},
     output,
 };
 
@@ -23,7 +23,8 @@ pub async fn check(common: &Common) -> anyhow::Result<u8> {
     let mut handlers = Vec::new();
     let mut wrong = 0;
     for (name, handler) in &config.handlers {
-        let loaded = load_now(&sandbox, handler, grants_of(name, handler, &config.streams)).await;
+        let manual = manual_groups(name, &config.groups);
+        let loaded = load_now(&sandbox, handler, grants_of(name, handler, &config.streams), &manual).await;
         wrong += usize::from(loaded.is_err());
         let (digest, world, error) = match &loaded {
             Ok(module) => (Some(&**module.digest()), Some(module.world().name()), None),

@@ -102,6 +102,9 @@ mod tests {
             mark: Default::default(),
             control: Default::default(),
             committed_at: None,
+            letters: 0,
+            skipped: 0,
+            given_up_in_row: 0,
         };
         let (name, stream, handler) = ("work".into(), "in".into(), "h".into());
         GroupInfo { name, stream, handler, partitions: vec![at(0), at(1)], consumers: Vec::new() }

@@ -108,6 +108,8 @@ struct Plan {
     /// Members that are at work.
     active: Vec<String>,
     has_state: bool,
+    /// Dead letters that stand in the way, in the store's words.
+    letters: Option<String>,
     /// What the person should know besides.
     notes: Vec<String>,
 }
@@ -133,13 +135,15 @@ pub async fn reset(common: &Common, store: &dyn Store, args: &ResetArgs) -> anyh
 
 /// Whether any partition of a group holds state.
 pub(super) async fn holds_state(store: &dyn Store, group: &GroupInfo) -> Result<bool, StoreError> {
-    let to = group.partitions.iter().map(|at| (at.partition, at.committed)).collect();
-    has_state(store, &group.name, to).await
+    has_state(store, group, |_| true).await
 }
 
-/// A store says so when it is asked to check a reset that says nothing about state.
-async fn has_state(store: &dyn Store, group: &str, to: BTreeMap<u32, Offset>) -> Result<bool, StoreError> {
-    let check = Reset { group: group.into(), to, clear_state: None, force: true, dry_run: true };
+/// A store says so when it is asked to check a reset that says nothing about state: one to the head, where no dead letters
+/// are in the way.
+async fn has_state(store: &dyn Store, group: &GroupInfo, is_meant: impl Fn(u32) -> bool) -> Result<bool, StoreError> {
+    let meant = group.partitions.iter().filter(|at| is_meant(at.partition));
+    let to = meant.map(|at| (at.partition, at.head)).collect();
+    let check = Reset { group: group.name.clone(), to, clear_state: None, force: true, dry_run: true };
     match store.reset(&check).await {
         Ok(()) => Ok(false),
         Err(StoreError::HasState { .. }) => Ok(true),
@@ -165,10 +169,13 @@ async fn plan(store: &dyn Store, group: &GroupInfo, args: &ResetArgs) -> anyhow:
     let (moves, notes) = moves(store, group, args).await?;
     // The store knows best where there are events: it refuses here what it would refuse then.
     let check = Reset { clear_state: Some(false), force: true, dry_run: true, ..request(&moves, args) };
-    store.reset(&check).await?;
-    let has_state = has_state(store, &group.name, targets(&moves)).await?;
+    let letters = match store.reset(&check).await {
+        Err(error @ StoreError::HasLetters { .. }) => Some(error.to_string()),
+        checked => checked.map(|()| None)?,
+    };
+    let has_state = has_state(store, group, |partition| moves.iter().any(|one| one.partition == partition)).await?;
     let active = group.consumers.iter().filter(|consumer| consumer.active).map(|consumer| consumer.host.clone());
-    Ok(Plan { moves, active: active.collect(), has_state, notes })
+    Ok(Plan { moves, active: active.collect(), has_state, letters, notes })
 }
 
 async fn moves(store: &dyn Store, group: &GroupInfo, args: &ResetArgs) -> anyhow::Result<(Vec<Move>, Vec<String>)> {
@@ -252,6 +259,7 @@ impl Plan {
         if self.has_state && args.state.is_none() {
             refusals.push("these partitions hold state: say --state keep or --state clear".into());
         }
+        refusals.extend(self.letters.clone());
         refusals
     }
 
@@ -343,7 +351,7 @@ mod tests {
     /// A stream with one partition that has ten events, and a group at its head.
     async fn store() -> MemoryStore {
         let store = MemoryStore::new(system_clock());
-        let spec = StreamSpec { name: "in".into(), partitions: 1, payload_bytes_max: 1024 };
+        let spec = StreamSpec { name: "in".into(), partitions: 1, payload_bytes_max: 1024, retention_ms: None };
         store.declare_stream(&spec).await.expect("declared");
         let event = |n: u32| NewEvent {
             id: n.to_string(),

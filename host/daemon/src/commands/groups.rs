@@ -1,6 +1,4 @@
-//! `pelton groups` and `pelton group show|pause|resume`; the way to the other commands of a group.
-
-use std::time::Duration;
+//! `pelton groups` and `pelton group pause|resume`; the way to the other commands of a group.
 
 use anyhow::bail;
 use pelton_core::Mark;
@@ -9,15 +7,14 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{Common, GroupArgs, GroupCommand},
-    commands::{group_delete, group_export, group_reset},
-    config::show_duration,
+    commands::{group_delete, group_export, group_reset, group_show, group_skip},
     output,
     time::show,
 };
 
 /// The states of a partition, from best to worst: a group's is the worst of its partitions'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
+pub(super) enum State {
     Idle,
     Running,
     Retrying,
@@ -27,23 +24,23 @@ enum State {
 }
 
 impl State {
-    fn of(partition: &GroupPartition, group: &GroupInfo) -> Self {
-        let works = |consumer: &ConsumerInfo| partition.owner.as_ref() == Some(&consumer.host) && consumer.active;
+    pub(super) fn of(partition: &GroupPartition, group: &GroupInfo) -> Self {
         match partition.mark {
             Mark::Stop { .. } => Self::Stopped,
             _ if partition.control.paused => Self::Paused,
-            _ if !group.consumers.iter().any(works) => Self::Unowned,
+            Mark::Hold { .. } => Self::Paused,
+            _ if !has_live_owner(partition, group) => Self::Unowned,
             Mark::Retry { .. } => Self::Retrying,
             Mark::Clear if lag(partition) > 0 => Self::Running,
             Mark::Clear => Self::Idle,
         }
     }
 
-    fn of_group(group: &GroupInfo) -> Self {
+    pub(super) fn of_group(group: &GroupInfo) -> Self {
         group.partitions.iter().map(|partition| Self::of(partition, group)).max().unwrap_or(Self::Idle)
     }
 
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Running => "running",
@@ -89,7 +86,7 @@ pub async fn groups(common: &Common) -> anyhow::Result<()> {
 pub async fn group(common: &Common, command: &GroupCommand) -> anyhow::Result<()> {
     let (config, store) = super::open(common, false).await?;
     match command {
-        GroupCommand::Show { group } => show_group(common, &find(&*store, group).await?),
+        GroupCommand::Show { group } => group_show::show(common, &*store, group).await,
         GroupCommand::Pause(args) => {
             store.pause(&args.group, args.partition, true).await?;
             confirm(common, args, "paused", "no more events are handed out; `pelton group resume` lets it go on")
@@ -98,9 +95,10 @@ pub async fn group(common: &Common, command: &GroupCommand) -> anyhow::Result<()
             store.resume(&args.group, args.partition).await?;
             confirm(common, args, "resumed", "an event that failed is tried again")
         }
+        GroupCommand::Skip(args) => group_skip::skip(common, &*store, args).await,
         GroupCommand::Reset(args) => group_reset::reset(common, &*store, args).await,
         GroupCommand::Export { group } => group_export::export(&*store, group).await,
-        GroupCommand::Delete { group } => group_delete::delete(common, &config, &*store, group).await,
+        GroupCommand::Delete { group, force } => group_delete::delete(common, &config, &*store, group, *force).await,
     }
 }
 
@@ -126,49 +124,7 @@ pub(super) async fn find(store: &dyn Store, name: &str) -> anyhow::Result<GroupI
     }
 }
 
-fn show_group(common: &Common, group: &GroupInfo) -> anyhow::Result<()> {
-    if common.json {
-        let mut json = group_json(group);
-        json["consumers"] = group.consumers.iter().map(consumer_json).collect();
-        json["parked"] = json!([]);
-        output::json_line(&json)?;
-        return Ok(());
-    }
-    let (stream, handler) = (&group.stream, &group.handler);
-    let state = State::of_group(group).word();
-    output::line(format_args!("group {} reads {stream} with handler {handler}: {state}\n", group.name))?;
-    let rows = group.partitions.iter().map(|partition| {
-        let next = match &partition.mark {
-            Mark::Retry { next, .. } => show(*next),
-            Mark::Clear | Mark::Stop { .. } => String::new(),
-        };
-        [
-            partition.partition.to_string(),
-            partition.committed.to_string(),
-            partition.head.to_string(),
-            lag(partition).to_string(),
-            State::of(partition, group).word().into(),
-            partition.owner.clone().unwrap_or_default(),
-            partition.epoch.to_string(),
-            attempts_shown(partition),
-            next,
-            reason(partition).unwrap_or_default().lines().next().unwrap_or_default().into(),
-        ]
-    });
-    let heading =
-        ["partition", "committed", "head", "lag", "state", "owner", "epoch", "attempts", "next attempt", "reason"];
-    output::table(heading, rows, "no partitions")?;
-    output::line("")?;
-    let rows = group.consumers.iter().map(|consumer| {
-        let (since, beat) = (show(consumer.registered_at), show(consumer.last_heartbeat));
-        [consumer.host.clone(), status(consumer.active).into(), since, beat, session_timeout(consumer)]
-    });
-    let heading = ["consumer", "status", "registered", "last heartbeat", "session timeout"];
-    output::table(heading, rows, "no consumers: start `pelton run`")?;
-    Ok(())
-}
-
-fn group_json(group: &GroupInfo) -> Value {
+pub(super) fn group_json(group: &GroupInfo) -> Value {
     json!({
         "group": group.name,
         "stream": group.stream,
@@ -181,10 +137,7 @@ fn group_json(group: &GroupInfo) -> Value {
 }
 
 fn partition_json(partition: &GroupPartition, group: &GroupInfo) -> Value {
-    let next_attempt = match &partition.mark {
-        Mark::Retry { next, .. } => Some(show(*next)),
-        Mark::Clear | Mark::Stop { .. } => None,
-    };
+    let next_attempt = partition.mark.next_attempt().map(show);
     json!({
         "partition": partition.partition,
         "committed": partition.committed.0,
@@ -197,19 +150,19 @@ fn partition_json(partition: &GroupPartition, group: &GroupInfo) -> Value {
         "attempts": partition.mark.attempts(),
         "next_attempt": next_attempt,
         "reason": reason(partition),
+        "failed_at": partition.mark.failed().map(|(offset, _)| offset.0),
+        "held": held(partition),
         "paused": partition.control.paused,
+        "dead_letters": partition.letters,
+        "skipped": partition.skipped,
         "committed_at": partition.committed_at.map(show),
     })
 }
 
-fn consumer_json(consumer: &ConsumerInfo) -> Value {
-    json!({
-        "host": consumer.host,
-        "registered_at": show(consumer.registered_at),
-        "last_heartbeat": show(consumer.last_heartbeat),
-        "session_timeout": session_timeout(consumer),
-        "status": status(consumer.active),
-    })
+/// Whether a host that lives holds a partition.
+pub(super) fn has_live_owner(partition: &GroupPartition, group: &GroupInfo) -> bool {
+    let works = |consumer: &ConsumerInfo| partition.owner.as_ref() == Some(&consumer.host) && consumer.active;
+    group.consumers.iter().any(works)
 }
 
 /// How a host or consumer is called that counts, and one that does not.
@@ -217,29 +170,28 @@ pub(super) fn status(active: bool) -> &'static str {
     if active { "active" } else { "stale" }
 }
 
-/// As `workers.toml` says it.
-fn session_timeout(consumer: &ConsumerInfo) -> String {
-    show_duration(Duration::from_millis(consumer.session_timeout_ms))
-}
-
 fn members(group: &GroupInfo) -> usize {
     group.consumers.iter().filter(|consumer| consumer.active).count()
 }
 
-fn lag(partition: &GroupPartition) -> u64 {
+pub(super) fn lag(partition: &GroupPartition) -> u64 {
     partition.head.since(partition.committed)
 }
 
-fn attempts_shown(partition: &GroupPartition) -> String {
-    match partition.mark.attempts() {
-        0 => String::new(),
-        attempts => attempts.to_string(),
+/// Why it paused by itself, if it did.
+fn held(partition: &GroupPartition) -> Option<&'static str> {
+    match &partition.mark {
+        Mark::Hold { why, .. } => Some(why.as_str()),
+        _ => None,
     }
 }
 
-fn reason(partition: &GroupPartition) -> Option<&str> {
-    match &partition.mark {
-        Mark::Clear => None,
-        Mark::Retry { reason, .. } | Mark::Stop { reason, .. } => Some(reason),
-    }
+/// Why it waits: the failure, and before it why it paused by itself.
+pub(super) fn reason(partition: &GroupPartition) -> Option<String> {
+    let (_, failure) = partition.mark.failed()?;
+    let failure = format!("{}: {}", failure.class.as_str(), failure.reason);
+    Some(match &partition.mark {
+        Mark::Hold { why, .. } => format!("{}: {failure}", why.as_str()),
+        _ => failure,
+    })
 }

@@ -1,7 +1,7 @@
 //! `pelton handlers`
 
-use pelton_store::HandlerState;
-use serde_json::json;
+use pelton_store::{HandlerReport, HandlerState};
+use serde_json::{Value, json};
 
 use crate::{cli::Common, output, time::show};
 
@@ -28,6 +28,7 @@ pub async fn handlers(common: &Common) -> anyhow::Result<()> {
                 "error": report.error,
                 "calls": report.calls,
                 "failures": report.failures,
+                "outcomes": outcomes(report).collect::<serde_json::Map<_, _>>(),
             })
         });
         output::json_line(&rows.collect::<Vec<_>>())?;
@@ -42,11 +43,17 @@ pub async fn handlers(common: &Common) -> anyhow::Result<()> {
                 show(report.since),
                 report.calls.to_string(),
                 report.failures.to_string(),
+                outcomes(report).map(|(class, count)| format!("{class} {count}")).collect::<Vec<_>>().join(", "),
                 report.error.clone().unwrap_or_default(),
             ]
         });
-        let heading = ["handler", "state", "digest", "since", "calls", "failures", "error"];
+        let heading = ["handler", "state", "digest", "since", "calls", "failures", "outcomes", "error"];
         output::table(heading, rows, "no handler was loaded yet: start `pelton run`")?;
     }
     Ok(())
+}
+
+/// How many failed in which way.
+fn outcomes(report: &HandlerReport) -> impl Iterator<Item = (String, Value)> {
+    report.by_class.iter().map(|(class, count)| (class.as_str().to_owned(), Value::from(*count)))
 }

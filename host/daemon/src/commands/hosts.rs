@@ -185,7 +185,7 @@ mod tests {
         let now = Arc::new(AtomicU64::new(1_000_000));
         let hand = Arc::clone(&now);
         let store = MemoryStore::new(Arc::new(move || Timestamp(hand.load(Ordering::SeqCst))));
-        let stream = StreamSpec { name: "in".into(), partitions: 2, payload_bytes_max: 1024 };
+        let stream = StreamSpec { name: "in".into(), partitions: 2, payload_bytes_max: 1024, retention_ms: None };
         store.declare_stream(&stream).await.expect("declared");
         let (name, stream, handler) = ("work".to_owned(), "in".into(), "h".into());
         let spec = GroupSpec { name: name.clone(), stream, handler, start: Start::Earliest };

@@ -3,9 +3,12 @@
 pub mod append;
 pub mod backup;
 pub mod check;
+pub mod dead_letters;
 pub mod group_delete;
 pub mod group_export;
 pub mod group_reset;
+pub mod group_show;
+pub mod group_skip;
 pub mod groups;
 pub mod handlers;
 pub mod hosts;
@@ -13,6 +16,8 @@ pub mod run;
 pub mod streams;
 pub mod tail;
 pub mod test;
+
+mod bench;
 
 use std::sync::Arc;
 

@@ -1,8 +1,11 @@
 //! `pelton streams`
 
+use std::time::Duration;
+
+use pelton_store::StreamInfo;
 use serde_json::json;
 
-use crate::{cli::Common, output};
+use crate::{cli::Common, config::show_duration, output};
 
 /// Prints the streams with their partitions.
 ///
@@ -18,7 +21,7 @@ pub async fn streams(common: &Common) -> anyhow::Result<()> {
             json!({
                 "stream": stream.spec.name,
                 "partitions": partitions.map(partition).collect::<Vec<_>>(),
-                "retention": null,
+                "retention": retention(stream),
                 "payload_max": stream.spec.payload_bytes_max,
             })
         });
@@ -26,9 +29,19 @@ pub async fn streams(common: &Common) -> anyhow::Result<()> {
     } else {
         let rows = streams.iter().map(|stream| {
             let events: u64 = stream.partitions.iter().map(|partition| partition.head.since(partition.first)).sum();
-            [stream.spec.name.clone(), stream.spec.partitions.to_string(), events.to_string()]
+            let retention = retention(stream).unwrap_or_else(|| "forever".into());
+            [stream.spec.name.clone(), stream.spec.partitions.to_string(), events.to_string(), retention]
         });
-        output::table(["stream", "partitions", "events"], rows, "no streams yet: declare one in workers.toml")?;
+        output::table(
+            ["stream", "partitions", "events", "retention"],
+            rows,
+            "no streams yet: declare one in workers.toml",
+        )?;
     }
     Ok(())
+}
+
+/// How long events are kept that every group has passed, if not for ever.
+fn retention(stream: &StreamInfo) -> Option<String> {
+    stream.spec.retention_ms.map(|ms| show_duration(Duration::from_millis(ms)))
 }

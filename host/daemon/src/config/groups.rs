@@ -1,12 +1,12 @@
-//! `[defaults]`, `[groups]` and their `on_failure`.
+//! `[defaults]` and `[groups]`.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pelton_core::{Backoff, FailurePolicy, PumpSettings, Then};
+use pelton_core::{CommitMode, Filter, PumpSettings};
 use pelton_store::{GroupSpec, Start, StreamSpec};
 
-use super::{GroupConfig, HandlerConfig, reader::Section, units::show_duration};
-use crate::time;
+use super::{GroupConfig, HandlerConfig, failures::on_failure, reader::Section, units::show_duration};
+use crate::{pump::GroupSettings, time};
 
 const BATCH_SIZE_DEFAULT: u32 = 100;
 /// A batch is one transaction and, for batch handlers, one value in the guest's memory.
@@ -15,6 +15,9 @@ const COMMIT_AHEAD_MAX: u64 = 100;
 const POLL_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// More often would be a busy loop over the database.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// More often would be what "after-batch" does.
+const COMMIT_EVERY_MIN: Duration = Duration::from_millis(1);
+const IDEMPOTENT_WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 /// More often would cost the store more than an earlier take-over is worth.
 const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -34,7 +37,7 @@ pub(super) fn groups(
         groups.insert(name, group);
     }
     // What no group uses is checked all the same.
-    group_fields(&defaults);
+    group_fields(&defaults, false);
     session(&defaults, "[defaults]");
     for name in ["stream", "handler"] {
         defaults.string(name);
@@ -57,12 +60,15 @@ fn group(
     if !handler.is_empty() && !handlers.contains_key(&handler) {
         section.fault_at("handler", format_args!("handler {handler:?} is not declared; add [handlers.{handler}]"));
     }
-    let fields = group_fields(&section);
+    let fields = group_fields(&section, true);
     let (heartbeat_interval, session_timeout) = session(&section, &format!("group {name:?}"));
     section.finish();
     GroupConfig {
         spec: GroupSpec { name: name.into(), stream, handler, start: fields.start },
-        pump: fields.pump,
+        settings: fields.settings,
+        idempotent_window: fields.idempotent_window,
+        auto_replay: fields.auto_replay,
+        letters_retention: fields.letters_retention,
         poll_interval: fields.poll_interval,
         heartbeat_interval,
         session_timeout,
@@ -74,15 +80,19 @@ fn group(
 /// Fields that stand for themselves and that `[defaults]` may set too.
 struct Fields {
     start: Start,
-    pump: PumpSettings,
+    settings: GroupSettings,
+    idempotent_window: Duration,
+    auto_replay: Option<Duration>,
+    letters_retention: Option<Duration>,
     poll_interval: Duration,
     partitions_max: u32,
     exit_on_stop: bool,
 }
 
-fn group_fields(section: &Section<'_>) -> Fields {
+/// Not `is_group`: these are `[defaults]`, of which a group may take one field without another.
+fn group_fields(section: &Section<'_>, is_group: bool) -> Fields {
     let start = section.string("start").map_or(Start::Earliest, |text| start(section, &text));
-    section.word("commit", &[("after-batch", ())]);
+    let commit = commit(section);
     let partitions_max = section.integer("partitions_max", 0, u64::from(u32::MAX)).map_or(0, |n| n as u32);
     let poll_interval = section.duration("poll_interval").unwrap_or(POLL_INTERVAL_DEFAULT);
     if poll_interval < POLL_INTERVAL_MIN {
@@ -92,13 +102,91 @@ fn group_fields(section: &Section<'_>) -> Fields {
             format_args!("expected at least {least:?}, found {found:?}; a new event wakes the group at once anyway"),
         );
     }
-    let (on_failure, exit_on_stop) = on_failure(section);
+    let failures = on_failure(section);
     let pump = PumpSettings {
         batch_events_max: section.integer("batch_size", 1, BATCH_SIZE_MAX).map_or(BATCH_SIZE_DEFAULT, |n| n as u32),
+        commit,
         commit_ahead: section.integer("commit_ahead", 0, COMMIT_AHEAD_MAX).map_or(1, |n| n as u32),
-        on_failure,
+        on_failure: failures.policy,
+        letters_max: failures.letters_max,
     };
-    Fields { start, pump, poll_interval, partitions_max, exit_on_stop }
+    let (idempotent, idempotent_window) = idempotent(section, is_group);
+    Fields {
+        start,
+        settings: GroupSettings { pump, filter: filter(section), idempotent },
+        idempotent_window,
+        auto_replay: failures.auto_replay,
+        letters_retention: failures.letters_retention,
+        poll_interval,
+        partitions_max,
+        exit_on_stop: failures.exit,
+    }
+}
+
+/// Whether handled ids are remembered, and for how long.
+fn idempotent(section: &Section<'_>, is_group: bool) -> (bool, Duration) {
+    let idempotent = section.boolean("idempotent");
+    let window = section.duration("idempotent_window");
+    if window.is_some_and(|window| window.is_zero()) {
+        section.fault_at("idempotent_window", "expected more than 0; nothing would be remembered");
+    }
+    let is_off = idempotent == Some(false) || !section.is_set("idempotent");
+    // A window of the defaults is for those groups that remember.
+    if is_group && is_off && section.sets_any(&["idempotent_window"]) {
+        section.fault_at(
+            "idempotent_window",
+            "says how long handled ids are remembered, but none are; add idempotent = true, or remove it",
+        );
+    }
+    (idempotent.unwrap_or(false), window.unwrap_or(IDEMPOTENT_WINDOW_DEFAULT))
+}
+
+/// A word, or `{ every = "5s" }`.
+fn commit(section: &Section<'_>) -> CommitMode {
+    let words = [
+        ("after-batch", CommitMode::AfterBatch),
+        ("after-each", CommitMode::AfterEach),
+        ("manual", CommitMode::Manual),
+    ];
+    if !section.is_table("commit") {
+        let expected = "\"after-batch\", \"after-each\", \"manual\" or { every = \"5s\" }";
+        return section.word_or("commit", &words, expected).unwrap_or_default();
+    }
+    let Some(table) = section.section_if_set("commit") else { return CommitMode::default() };
+    let every = table.duration("every");
+    match every {
+        None if !table.is_set("every") => table.fault("every is missing; expected { every = \"5s\" }"),
+        Some(every) if every < COMMIT_EVERY_MIN => {
+            let (least, found) = (show_duration(COMMIT_EVERY_MIN), show_duration(every));
+            table.fault_at(
+                "every",
+                format_args!("expected at least {least:?}, found {found:?}; \"after-batch\" commits as soon as it can"),
+            );
+        }
+        _ => {}
+    }
+    table.finish();
+    every.map_or(CommitMode::default(), |every| CommitMode::Every(every.as_millis() as u64))
+}
+
+fn filter(group: &Section<'_>) -> Filter {
+    let Some(section) = group.section_if_set("filter") else { return Filter::default() };
+    let kinds = section.strings("kind");
+    if kinds.as_ref().is_some_and(Vec::is_empty) {
+        section.fault_at("kind", "lists no kind, so that no event would match; list some, or remove it");
+    }
+    let headers: BTreeMap<String, Vec<String>> = section.string_lists("headers").into_iter().collect();
+    for (name, _) in headers.iter().filter(|(_, values)| values.is_empty()) {
+        section.fault_at(
+            "headers",
+            format_args!("lists no value for {name:?}, so that no event would match; list some, or remove it"),
+        );
+    }
+    if kinds.is_none() && headers.is_empty() && !section.is_set("kind") && !section.is_set("headers") {
+        section.fault("says nothing; expected kind = [\"order.placed\"] or headers = { name = [\"value\"] }");
+    }
+    section.finish();
+    Filter { kinds: kinds.unwrap_or_default(), headers }
 }
 
 /// The heartbeat's interval and the session timeout, which must fit together.
@@ -151,73 +239,4 @@ fn start(section: &Section<'_>, text: &str) -> Start {
             }
         }
     }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Strategy {
-    Retry,
-    Stop,
-}
-
-fn on_failure(group: &Section<'_>) -> (FailurePolicy, bool) {
-    let Some(section) = group.section_if_set("on_failure") else { return (FailurePolicy::default(), false) };
-    let strategies = [("retry", Strategy::Retry), ("stop", Strategy::Stop)];
-    let strategy = section.word("strategy", &strategies).unwrap_or(Strategy::Retry);
-    let attempts_max = section.integer("attempts", 1, u64::from(u32::MAX)).map(|n| n as u32);
-    let then = section.word("then", &[("stop", Then::Stop)]);
-    let backoff = backoff(&section);
-    let exit = section.boolean("exit").unwrap_or(false);
-
-    if strategy == Strategy::Stop {
-        for name in ["attempts", "then", "backoff"] {
-            if section.is_set(name) {
-                section.fault_at(
-                    name,
-                    "only means something with strategy = \"retry\"; remove it, or change the strategy",
-                );
-            }
-        }
-    } else if attempts_max.is_some() && !section.is_set("then") {
-        section.fault_at(
-            "attempts",
-            "says when to give up but not what to do then; add then = \"stop\", or remove it to retry for ever",
-        );
-    }
-    if exit && strategy != Strategy::Stop && then != Some(Then::Stop) {
-        section.fault_at("exit", "ends the process when a partition stops, but nothing stops one here; use strategy = \"stop\" or then = \"stop\"");
-    }
-    section.finish();
-    let policy = match strategy {
-        Strategy::Retry => FailurePolicy::Retry { attempts_max, backoff, then },
-        Strategy::Stop => FailurePolicy::Stop,
-    };
-    (policy, exit)
-}
-
-fn backoff(on_failure: &Section<'_>) -> Backoff {
-    let usual = Backoff::default();
-    let Some(section) = on_failure.section_if_set("backoff") else { return usual };
-    let ms = |name, usual_ms| section.duration(name).map_or(usual_ms, |duration| duration.as_millis() as u64);
-    let backoff = Backoff {
-        initial_ms: ms("initial", usual.initial_ms),
-        max_ms: ms("max", usual.max_ms),
-        factor: section.number("factor").unwrap_or(usual.factor),
-        jitter: section.number("jitter").unwrap_or(usual.jitter),
-    };
-    if backoff.initial_ms == 0 {
-        section.fault_at("initial", "expected more than 0; a failing event would be tried in a busy loop");
-    }
-    if backoff.max_ms < backoff.initial_ms {
-        let (max, initial) =
-            [backoff.max_ms, backoff.initial_ms].map(|ms| show_duration(Duration::from_millis(ms))).into();
-        section.fault_at("max", format_args!("({max}) must be at least initial ({initial})"));
-    }
-    if !(1.0..=1000.0).contains(&backoff.factor) {
-        section.fault_at("factor", format_args!("expected 1.0 to 1000.0, found {}", backoff.factor));
-    }
-    if !(0.0..=1.0).contains(&backoff.jitter) {
-        section.fault_at("jitter", format_args!("expected 0.0 to 1.0, found {}", backoff.jitter));
-    }
-    section.finish();
-    backoff
 }

@@ -1,5 +1,6 @@
 //! `workers.toml`: read into a spanned table, checked into [`Config`]. Only the checked type travels.
 
+mod failures;
 mod groups;
 mod reader;
 mod sections;
@@ -12,14 +13,15 @@ use std::{
     time::Duration,
 };
 
-use pelton_core::PumpSettings;
 use pelton_sandbox::Limits;
 use pelton_store::{Durability, GroupSpec, StoreOptions, StreamSpec};
 use toml::de::DeTable;
 
+use crate::pump::GroupSettings;
+
 pub use reader::Fault;
 use reader::{Document, Section};
-pub(crate) use units::show_duration;
+pub(crate) use units::{duration, show_duration};
 
 /// A configuration that holds together.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +89,13 @@ pub struct GroupConfig {
     /// Name, stream, handler and start.
     pub spec: GroupSpec,
     /// What its pumps go by.
-    pub pump: PumpSettings,
+    pub settings: GroupSettings,
+    /// How long handled ids are remembered, if they are.
+    pub idempotent_window: Duration,
+    /// How long after its last failure a parked key is replayed by itself, if at all.
+    pub auto_replay: Option<Duration>,
+    /// How long dead letters are kept, if not for ever.
+    pub letters_retention: Option<Duration>,
     /// New events are looked for this often at least.
     pub poll_interval: Duration,
     /// How often the host says that it lives; the shortest one of its groups counts.

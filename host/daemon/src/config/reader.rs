@@ -245,13 +245,48 @@ impl<'a> Section<'a> {
 
     /// One of a closed set of words.
     pub(super) fn word<T: Copy>(&self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
-        let text = self.string(name)?;
+        let expected: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let expected = match expected.split_last() {
+            Some((last, [])) => last.clone(),
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => String::new(),
+        };
+        self.word_or(name, words, &expected)
+    }
+
+    /// One of a closed set of words, where something else is possible too.
+    pub(super) fn word_or<T: Copy>(&self, name: &'static str, words: &[(&str, T)], expected: &str) -> Option<T> {
+        let text = self.string_of(name, expected)?;
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
-            let expected: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-            self.fault_at(name, format_args!("expected {}, found {text:?}", expected.join(" or ")));
+            self.fault_at(name, format_args!("expected {expected}, found {text:?}"));
         }
         found.map(|(_, value)| *value)
+    }
+
+    pub(super) fn is_table(&self, name: &'static str) -> bool {
+        self.find(name).is_some_and(|(_, value)| value.get_ref().as_table().is_some())
+    }
+
+    /// A table of lists of strings with any keys, as in `headers = { tier = ["gold"] }`.
+    pub(super) fn string_lists(&self, name: &'static str) -> Vec<(String, Vec<String>)> {
+        let Some(section) = self.section_if_set(name) else { return Vec::new() };
+        let mut lists = Vec::new();
+        for (key, value) in section.table.into_iter().flatten() {
+            let path = section.path_of(key.get_ref());
+            let items = value.get_ref().as_array().into_iter().flatten();
+            let texts: Option<Vec<_>> = items.map(|item| item.get_ref().as_str()).collect();
+            let texts = texts.filter(|_| value.get_ref().as_array().is_some());
+            let Some(texts) = texts else {
+                self.document.fault(&value.span(), mismatch(&path, "a list of strings", value.get_ref()));
+                continue;
+            };
+            match texts.into_iter().map(|text| self.document.interpolate(text)).collect() {
+                Ok(texts) => lists.push((key.get_ref().to_string(), texts)),
+                Err(reason) => self.document.fault(&value.span(), format!("{path}: {reason}")),
+            }
+        }
+        lists
     }
 
     /// Reports every field that was not asked for.

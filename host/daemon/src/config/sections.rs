@@ -141,8 +141,14 @@ pub(super) fn streams(section: &Section<'_>) -> BTreeMap<String, StreamSpec> {
             let most = PAYLOAD_MAX_MOST >> 20;
             section.fault_at("payload_max", format_args!("expected at most \"{most}MiB\", found {payload_bytes_max} bytes; put larger bodies elsewhere and their address into the event"));
         }
+        let retention = section.duration("retention");
+        if retention.is_some_and(|retention| retention.is_zero()) {
+            section
+                .fault_at("retention", "expected more than 0, or no retention at all: events are kept for ever then");
+        }
         section.finish();
-        (name.clone(), StreamSpec { name, partitions, payload_bytes_max })
+        let retention_ms = retention.map(|retention| retention.as_millis() as u64);
+        (name.clone(), StreamSpec { name, partitions, payload_bytes_max, retention_ms })
     };
     section.named_sections().into_iter().map(read).collect()
 }

@@ -2,11 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use pelton_core::{Backoff, FailurePolicy, Timestamp};
+use pelton_core::{Backoff, FailurePolicy, Retry, Then, Timestamp};
 use pelton_sandbox::Limits;
 use pelton_store::{Durability, Start};
 
 use super::{Config, GroupConfig};
+
+mod strategies;
 
 /// What the groups of most tests here need.
 const AROUND: &str = "[streams.orders]
@@ -85,7 +87,7 @@ fn an_unknown_field_is_refused_in_every_table() {
     );
     refuses(
         "[streams.orders]\npartition = 1\n",
-        &[(2, r#"unknown field "partition" in [streams.orders]; expected one of: partitions, payload_max"#)],
+        &[(2, r#"unknown field "partition" in [streams.orders]; expected one of: partitions, payload_max, retention"#)],
     );
     let of_handler = "allow, config, digest, instances, limits, module";
     refuses_handler(
@@ -104,7 +106,7 @@ fn an_unknown_field_is_refused_in_every_table() {
         "[groups.billing.on_failure]\nretries = 1\n",
         &[(
             2,
-            r#"unknown field "retries" in [groups.billing.on_failure]; expected one of: attempts, backoff, exit, strategy, then"#,
+            r#"unknown field "retries" in [groups.billing.on_failure]; expected one of: attempts, auto_replay, backoff, breaker, dead_letters_max, dead_letters_retention, exit, strategy, then"#,
         )],
     );
     refuses_group(
@@ -118,7 +120,7 @@ fn an_unknown_field_is_refused_in_every_table() {
 
 #[test]
 fn an_unknown_field_of_a_group_is_refused_in_the_defaults_too() {
-    let expected = "batch_size, commit, commit_ahead, handler, heartbeat_interval, on_failure, partitions_max, poll_interval, session_timeout, start, stream";
+    let expected = "batch_size, commit, commit_ahead, filter, handler, heartbeat_interval, idempotent, idempotent_window, on_failure, partitions_max, poll_interval, session_timeout, start, stream";
     refuses_group(
         "batch = 1\n",
         &[(1, &format!(r#"unknown field "batch" in [groups.billing]; expected one of: {expected}"#))],
@@ -134,13 +136,8 @@ fn fields_that_later_versions_bring_are_unknown_and_not_ignored() {
     for (table, field) in [
         ("host", "listen = \"127.0.0.1:7878\""),
         ("host", "admin_token = \"t\""),
-        ("streams.orders", "retention = \"30d\""),
         ("handlers.invoice", "secrets = { key = \"k\" }"),
         ("handlers.invoice.allow", "http = [\"https://example.com\"]"),
-        ("groups.billing", "idempotent = true"),
-        ("groups.billing", "idempotent_window = \"7d\""),
-        ("groups.billing", "filter = { kind = [\"a\"] }"),
-        ("groups.billing.on_failure", "breaker = { failures = 20 }"),
     ] {
         let own = AROUND.replace(&format!("[{table}]\n"), "");
         let declared = own.len() != AROUND.len();
@@ -153,22 +150,6 @@ fn fields_that_later_versions_bring_are_unknown_and_not_ignored() {
         assert_eq!(errors.lines().count(), 1, "{errors}");
         assert!(errors.contains(&format!("unknown field {name:?} in [{table}]; expected one of: ")), "{errors}");
     }
-}
-
-#[test]
-fn words_that_later_versions_bring_are_refused_with_those_that_count_today() {
-    refuses_group(
-        "commit = \"after-each\"\n",
-        &[(1, r#"groups.billing.commit: expected "after-batch", found "after-each""#)],
-    );
-    refuses_group(
-        "on_failure = { strategy = \"dead-letter\" }\n",
-        &[(1, r#"groups.billing.on_failure.strategy: expected "retry" or "stop", found "dead-letter""#)],
-    );
-    refuses_group(
-        "on_failure = { attempts = 3, then = \"skip\" }\n",
-        &[(1, r#"groups.billing.on_failure.then: expected "stop", found "skip""#)],
-    );
 }
 
 // --- Types and values -------------------------------------------------------------------------------------------
@@ -464,7 +445,7 @@ fn attempts_need_a_then() {
         "on_failure = { attempts = 5 }\n",
         &[(
             1,
-            r#"groups.billing.on_failure.attempts: says when to give up but not what to do then; add then = "stop", or remove it to retry for ever"#,
+            r#"groups.billing.on_failure.attempts: says when to give up but not what to do then; add then = "dead-letter" (or "dead-letter-key", "skip", "stop"), or remove it to retry for ever"#,
         )],
     );
 }
@@ -617,8 +598,11 @@ fn a_group_takes_from_the_defaults_what_it_does_not_set() {
     let config = accepts(&format!(
         "{defaults}{AROUND}batch_size = 9\n[groups.audit]\nstream = \"orders\"\nhandler = \"invoice\"\non_failure = {{}}\n"
     ));
-    let [audit, billing] = ["audit", "billing"].map(|name| config.groups[name].pump);
-    assert_eq!((billing.batch_events_max, billing.commit_ahead, billing.on_failure), (9, 3, FailurePolicy::Stop));
+    let [audit, billing] = ["audit", "billing"].map(|name| config.groups[name].settings.pump);
+    assert_eq!(
+        (billing.batch_events_max, billing.commit_ahead, billing.on_failure),
+        (9, 3, FailurePolicy::at_once(Then::Stop))
+    );
     assert_eq!((audit.batch_events_max, audit.commit_ahead), (7, 3));
     assert_eq!(audit.on_failure, FailurePolicy::default(), "a table of its own replaces that of the defaults");
 }
@@ -677,9 +661,12 @@ fn everything_that_is_not_set_has_its_default() {
     );
     let session = (group.heartbeat_interval, group.session_timeout, group.partitions_max);
     assert_eq!(session, (Duration::from_secs(10), Duration::from_secs(30), 0));
-    assert_eq!((group.pump.batch_events_max, group.pump.commit_ahead), (100, 1));
+    assert_eq!((group.settings.pump.batch_events_max, group.settings.pump.commit_ahead), (100, 1));
     let backoff = Backoff { initial_ms: 200, factor: 2.0, max_ms: 60_000, jitter: 0.2 };
-    assert_eq!(group.pump.on_failure, FailurePolicy::Retry { attempts_max: None, backoff, then: None });
+    assert_eq!(
+        group.settings.pump.on_failure,
+        FailurePolicy { retry: Some(Retry { attempts_max: None, backoff }), then: None, breaker: None }
+    );
 }
 
 #[test]
@@ -747,13 +734,13 @@ exit = true
     assert_eq!(handler.limits, limits);
     let group = &config.groups["billing"];
     assert_eq!(group.spec.start, Start::At(Timestamp(1_769_860_800_000)));
-    assert_eq!((group.pump.batch_events_max, group.pump.commit_ahead), (1, 0));
+    assert_eq!((group.settings.pump.batch_events_max, group.settings.pump.commit_ahead), (1, 0));
     let session = (group.heartbeat_interval, group.session_timeout, group.partitions_max);
     assert_eq!(session, (Duration::from_millis(250), Duration::from_secs(2), 4));
     assert_eq!((group.poll_interval, group.exit_on_stop), (Duration::from_millis(50), true));
     let backoff = Backoff { initial_ms: 1000, factor: 1.0, max_ms: 3_600_000, jitter: 0.0 };
-    let then = Some(pelton_core::Then::Stop);
-    assert_eq!(group.pump.on_failure, FailurePolicy::Retry { attempts_max: Some(5), backoff, then });
+    let retry = Some(Retry { attempts_max: Some(5), backoff });
+    assert_eq!(group.settings.pump.on_failure, FailurePolicy { retry, then: Some(Then::Stop), breaker: None });
 }
 
 #[test]

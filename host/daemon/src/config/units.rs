@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest duration: a thousand years, far from where arithmetic on times would overflow.
+const DAYS_MAX: f64 = 365_000.0;
+
 /// Reads a duration: a number and one of `ms`, `s`, `m`, `h`, `d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected =
@@ -16,8 +19,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(expected()),
     };
     let ms = number * unit_ms;
-    // A thousand years; far from where arithmetic on times would overflow.
-    if ms > 3.2e13 { Err(expected()) } else { Ok(Duration::from_millis(ms.round() as u64)) }
+    if ms > DAYS_MAX * 86_400e3 {
+        return Err(format!("expected at most \"{DAYS_MAX}d\", found {text:?}"));
+    }
+    Ok(Duration::from_millis(ms.round() as u64))
 }
 
 /// Reads a size in bytes: a number and one of `B`, `KiB`, `MiB`, `GiB` (or `KB`, `MB`, `GB`, in thousands).

@@ -1,5 +1,6 @@
 //! The seeded simulation: several hosts with real membership, overseers, hints, groups and pumps over the memory store,
-//! with a handler that fails by script and a network that loses requests and replies. Hosts crash, leave, come back, are
+//! with a handler that fails by script and a network that loses requests and replies. Events are set aside, parked,
+//! replayed, discarded, skipped and trimmed, under every strategy and commit mode. Hosts crash, leave, come back, are
 //! stopped as by SIGSTOP, lose their locks; the store goes away and restarts; its clock jumps. Tokio's time is paused,
 //! chance comes from the seed, and everything runs on one thread: a seed replays a run to the letter.
 //!
@@ -11,7 +12,7 @@ mod network;
 mod script;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -19,8 +20,11 @@ use std::{
     time::Duration,
 };
 
-use pelton_core::{Acquired, Backoff, Decision, FailurePolicy, Membership, NewEvent, PumpSettings, Then, Timestamp};
-use pelton_store::{GroupSpec, MemoryStore, Start, Store, StreamSpec};
+use pelton_core::{
+    Acquired, Backoff, Breaker, CommitMode, Decision, FailurePolicy, Filter, LetterRequest, Membership, NewEvent,
+    Offset, PumpSettings, Retry, Then, Timestamp,
+};
+use pelton_store::{GroupSpec, LetterQuery, MemoryStore, Start, Store, StreamSpec};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{
     sync::{Notify, watch},
@@ -28,7 +32,7 @@ use tokio::{
 };
 
 use self::{
-    auditor::Auditor,
+    auditor::{Auditor, Rules},
     host::SimulatedHost,
     network::{Link, Network},
     script::{Script, ScriptedVersion},
@@ -37,12 +41,15 @@ use crate::{
     config::GroupConfig,
     group::{RunningGroup, Surroundings},
     membership::{Member, Standing, Wishes},
+    pump::GroupSettings,
     time::Clock,
 };
 
 const SEEDS: u64 = 3_000;
 const START: Timestamp = Timestamp(1_000_000_000);
 const HOSTS_MAX: usize = 4;
+/// The longest that a host is stopped.
+const STOP_MAX: Duration = Duration::from_secs(15);
 /// Virtual time in which nothing may move once all is calm.
 const STABLE: Duration = Duration::from_secs(30);
 /// Virtual time within which everything must be handled once the faults are over.
@@ -83,6 +90,10 @@ impl Dice {
 struct Plan {
     partitions: u32,
     groups: Vec<GroupConfig>,
+    /// What each of them promises, whatever its settings change to.
+    rules: Vec<Rules>,
+    /// Producers send ids again that were removed from the stream. Only where every group remembers them.
+    resends: bool,
     events: u64,
     keys: u64,
     /// The handlers are batch handlers that do not say where they failed.
@@ -94,9 +105,13 @@ impl Plan {
     fn of(dice: &Dice) -> Self {
         let partitions = 1 + dice.below(5) as u32;
         let groups = 1 + dice.below(2);
+        let resends = dice.one_in(4);
+        let rules: Vec<Rules> = (0..groups).map(|_| rules(dice, resends)).collect();
         Self {
             partitions,
-            groups: (0..groups).map(|n| group(format!("group-{n}"), dice)).collect(),
+            groups: rules.iter().zip(0..).map(|(rules, n)| group(format!("group-{n}"), rules, dice)).collect(),
+            rules,
+            resends,
             events: 1 + dice.below(60),
             keys: 1 + dice.below(5),
             unlocated: dice.one_in(3),
@@ -105,13 +120,29 @@ impl Plan {
     }
 }
 
-fn group(name: String, dice: &Dice) -> GroupConfig {
+fn rules(dice: &Dice, resends: bool) -> Rules {
+    let then = match dice.below(8) {
+        0 => None,
+        1 | 2 => Some(Then::Stop),
+        3 => Some(Then::Skip),
+        4 => Some(Then::DeadLetter),
+        _ => Some(Then::DeadLetterKey),
+    };
+    let attempts_max = dice.one_in(2).then(|| 1 + dice.below(3) as u32);
+    let breaks = matches!(then, Some(Then::DeadLetter | Then::DeadLetterKey | Then::Skip)) && dice.one_in(3);
+    Rules { then, attempts_max, breaks, filters: dice.one_in(3), idempotent: resends || dice.one_in(4) }
+}
+
+fn group(name: String, rules: &Rules, dice: &Dice) -> GroupConfig {
     let spec = GroupSpec { name, stream: "in".into(), handler: "script".into(), start: Start::Earliest };
-    let (pump, poll_interval) = (settings(dice), Duration::from_millis(50 + dice.below(1000)));
+    let (settings, poll_interval) = (settings(rules, dice), Duration::from_millis(50 + dice.below(1000)));
     let heartbeat_interval = Duration::from_millis(300 + dice.below(3_000));
     GroupConfig {
         spec,
-        pump,
+        settings,
+        idempotent_window: Duration::MAX,
+        auto_replay: None,
+        letters_retention: None,
         poll_interval,
         exit_on_stop: false,
         heartbeat_interval,
@@ -120,14 +151,27 @@ fn group(name: String, dice: &Dice) -> GroupConfig {
     }
 }
 
-fn settings(dice: &Dice) -> PumpSettings {
+fn settings(rules: &Rules, dice: &Dice) -> GroupSettings {
     let backoff = Backoff { initial_ms: 1 + dice.below(500), max_ms: 5_000, ..Backoff::default() };
-    let on_failure = match dice.below(4) {
-        0 => FailurePolicy::Stop,
-        1 => FailurePolicy::Retry { attempts_max: Some(1 + dice.below(3) as u32), backoff, then: Some(Then::Stop) },
-        _ => FailurePolicy::Retry { attempts_max: None, backoff, then: None },
+    let retry = (rules.then.is_none() || rules.attempts_max.is_some())
+        .then_some(Retry { attempts_max: rules.attempts_max.filter(|_| rules.then.is_some()), backoff });
+    let breaker = rules.breaks.then(|| Breaker { failures: 1 + dice.below(4) as u32, pause_ms: dice.below(3_000) });
+    let commit = match dice.below(6) {
+        0 => CommitMode::AfterEach,
+        1 => CommitMode::Every(1 + dice.below(3_000)),
+        2 => CommitMode::Manual,
+        _ => CommitMode::AfterBatch,
     };
-    PumpSettings { batch_events_max: 1 + dice.below(12) as u32, commit_ahead: dice.below(4) as u32, on_failure }
+    let pump = PumpSettings {
+        batch_events_max: 1 + dice.below(12) as u32,
+        commit,
+        commit_ahead: dice.below(4) as u32,
+        on_failure: FailurePolicy { retry, then: rules.then, breaker },
+        letters_max: if dice.one_in(3) { 1 + dice.below(6) } else { 1_000 },
+    };
+    let kinds = if rules.filters { vec!["wanted".into()] } else { Vec::new() };
+    let filter = Filter { kinds, headers: BTreeMap::new() };
+    GroupSettings { pump, filter, idempotent: rules.idempotent }
 }
 
 /// Runs one seed to its end; panics where an invariant is broken. What happened, as text, if it is to be told.
@@ -147,22 +191,45 @@ async fn simulate(seed: u64, told: bool) -> String {
         Arc::new(move || Timestamp(START.0.saturating_add_signed(elapsed())))
     };
     let memory = Arc::new(MemoryStore::new(clock.clone()));
-    let script = Arc::new(Script::new(dice.clone(), plan.unlocated));
-    let auditor = Arc::new(Auditor::new(seed, Arc::clone(&memory), Arc::clone(&script)));
+    // A handler of batches that does not say where it failed has no manual commits.
+    let gathers = plan.groups.iter().filter(|_| !plan.unlocated).map(|group| group.spec.name.clone()).collect();
+    let script = Arc::new(Script::new(dice.clone(), plan.unlocated, gathers));
+    let named = plan.groups.iter().map(|group| group.spec.name.clone());
+    let auditor = Arc::new(Auditor::new(seed, Arc::clone(&memory), named.zip(plan.rules.clone()).collect()));
     let network = Arc::new(Network::new(dice.clone(), Arc::clone(&memory), Arc::clone(&auditor), clock, told));
     for name in ["in", "out"] {
-        let spec = StreamSpec { name: name.into(), partitions: plan.partitions, payload_bytes_max: 1000 };
+        let spec =
+            StreamSpec { name: name.into(), partitions: plan.partitions, payload_bytes_max: 1000, retention_ms: None };
         memory.declare_stream(&spec).await.expect("declared");
     }
     for group in &plan.groups {
         memory.declare_group(&group.spec).await.expect("declared");
     }
 
-    let mut world =
-        World { plan, network, dice, script, jumped_ms, version: 0, hosts: Vec::new(), gone: Vec::new(), named: 0 };
+    let mut world = World {
+        plan,
+        network,
+        auditor: Arc::clone(&auditor),
+        dice,
+        script,
+        jumped_ms,
+        version: 0,
+        hosts: Vec::new(),
+        gone: Vec::new(),
+        named: 0,
+    };
     world.start_host();
     let World { plan, dice, .. } = &world;
-    let producer = tokio::spawn(produce(plan.events, plan.keys, plan.chaos, Arc::clone(&memory), dice.clone()));
+    let producer = Producer {
+        events: plan.events,
+        keys: plan.keys,
+        within: plan.chaos,
+        resends: plan.resends,
+        memory: Arc::clone(&memory),
+        auditor: Arc::clone(&auditor),
+        dice: dice.clone(),
+    };
+    let producer = tokio::spawn(producer.produce());
     let end = Instant::now() + plan.chaos;
     while Instant::now() < end {
         sleep(world.dice.up_to_ms(1_500)).await;
@@ -176,6 +243,7 @@ async fn simulate(seed: u64, told: bool) -> String {
 struct World {
     plan: Plan,
     network: Arc<Network>,
+    auditor: Arc<Auditor>,
     dice: Dice,
     script: Arc<Script>,
     jumped_ms: Arc<AtomicI64>,
@@ -207,9 +275,10 @@ impl World {
         let dice = self.dice.clone();
         let network = Arc::clone(&self.network);
         let memory = network.memory();
-        let group = self.plan.groups[dice.below(self.plan.groups.len() as u64) as usize].clone();
+        let at = dice.below(self.plan.groups.len() as u64) as usize;
+        let (group, rules) = (self.plan.groups[at].clone(), self.plan.rules[at]);
         let partition = dice.one_in(2).then(|| dice.below(u64::from(self.plan.partitions)) as u32);
-        match dice.below(14) {
+        match dice.below(20) {
             0..=2 if self.hosts.len() < HOSTS_MAX => self.start_host(),
             0..=4 => self.end_a_host().await,
             5 => {
@@ -221,7 +290,7 @@ impl World {
             7 | 8 => memory.resume(&group.spec.name, partition).await.expect("resumed"),
             9 => {
                 network.tell(|| "chaos: new settings".into());
-                let new = GroupConfig { pump: settings(&dice), ..group };
+                let new = GroupConfig { settings: settings(&rules, &dice), ..group };
                 self.hosts.iter().for_each(|host| host.reconfigure(&new));
             }
             10 => {
@@ -237,7 +306,7 @@ impl World {
                 let Some(at) = self.any_host() else { return };
                 let host = &self.hosts[at];
                 network.tell(|| format!("chaos: {} is stopped for a while", host.name));
-                host.link.stop(dice.up_to_ms(15_000));
+                host.link.stop(dice.up_to_ms(STOP_MAX.as_millis() as u64));
             }
             12 => {
                 let Some(at) = self.any_host() else { return };
@@ -255,11 +324,48 @@ impl World {
                     _ => {}
                 }
             }
+            13..=15 => self.ask_for_letters(&group.spec.name, partition).await,
+            16 => self.skip(&group.spec.name, &rules).await,
+            17 => {
+                let removed = memory.trim("in", network.now(), 1 + dice.below(20) as u32).await.expect("trimmed");
+                network.tell(|| format!("chaos: {removed} events are removed from the stream"));
+            }
             _ => {
                 let by = dice.below(120_000) as i64 - 60_000;
                 network.tell(|| format!("chaos: the store's clock jumps by {by} ms"));
                 self.jumped_ms.fetch_add(by, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Somebody asks for dead letters to be replayed, or one to be discarded.
+    async fn ask_for_letters(&self, group: &str, partition: Option<u32>) {
+        let (dice, memory) = (&self.dice, self.network.memory());
+        let key = dice.one_in(3).then(|| format!("k{}", dice.below(self.plan.keys)));
+        let heads = dice.one_in(4);
+        let mut query = LetterQuery { partition, key, first: heads, idle: heads, ..LetterQuery::default() };
+        let mut request = LetterRequest::Replay;
+        if dice.one_in(6) {
+            request = LetterRequest::Discard;
+            let all = memory.letters(group, &query, None, auditor::ALL).await.expect("readable");
+            if all.is_empty() {
+                return;
+            }
+            let one = &all[dice.below(all.len() as u64) as usize];
+            (query.partition, query.offset) = (Some(one.partition), Some(one.letter.event.offset));
+        }
+        // Something else may have been asked of one of them.
+        let asked = memory.request_letters(group, &query, request).await;
+        self.network.tell(|| format!("chaos: {request:?} of {query:?} -> {asked:?}"));
+    }
+
+    /// Somebody skips what blocks. The key is parked wherever the group promises order.
+    async fn skip(&self, group: &str, rules: &Rules) {
+        let partition = self.dice.below(u64::from(self.plan.partitions)) as u32;
+        let skipped = self.network.memory().skip(group, partition, rules.keeps_order()).await;
+        self.network.tell(|| format!("chaos: {group}/{partition} is skipped by hand -> {skipped:?}"));
+        if let Ok(Offset(offset)) = skipped {
+            self.auditor.skipped_by_hand(group, partition, Offset(offset));
         }
     }
 
@@ -284,9 +390,15 @@ impl World {
     async fn calm_down(mut self, memory: &MemoryStore, auditor: &Auditor) -> String {
         self.network.calm();
         self.script.calm();
+        // What was under way in a host that is stopped arrives when it would have gone on.
+        sleep(STOP_MAX).await;
         if self.hosts.is_empty() {
             self.start_host();
         }
+        // Under manual commits a handler that was given all there is need not be called again; a new version is.
+        self.version += 1;
+        self.hosts.iter().for_each(|host| host.swap(self.version));
+        let groups: Vec<String> = self.plan.groups.iter().map(|group| group.spec.name.clone()).collect();
         let idle = async {
             loop {
                 // No more than somebody would have to do: a resume of what waits for nobody would hide a lost wake-up.
@@ -295,9 +407,22 @@ impl World {
                         memory.resume(&row.group, Some(row.partition)).await.expect("resumed");
                     }
                 }
+                let mut letters = 0;
+                for group in &groups {
+                    // Only what nobody asked anything of: a request that is never carried out must show.
+                    let idle = LetterQuery { idle: true, ..LetterQuery::default() };
+                    memory.request_letters(group, &idle, LetterRequest::Replay).await.expect("requested");
+                }
                 sleep(Duration::from_secs(10)).await;
+                for group in &groups {
+                    letters += memory
+                        .letters(group, &LetterQuery::default(), None, auditor::ALL)
+                        .await
+                        .expect("readable")
+                        .len();
+                }
                 let progress = memory.progress().await.expect("readable");
-                if progress.iter().all(|row| row.head == row.committed) {
+                if letters == 0 && progress.iter().all(|row| row.head == row.committed) {
                     return;
                 }
             }
@@ -337,24 +462,48 @@ impl World {
         {
             auditor.fail("all hosts have left, and one still holds a partition");
         }
-        let groups: Vec<&str> = self.plan.groups.iter().map(|group| &*group.spec.name).collect();
-        auditor.final_check(&groups, self.plan.events).await;
+        auditor.final_check(self.plan.partitions).await;
+        auditor.check_failed();
         self.network.story()
     }
 }
 
-async fn produce(events: u64, keys: u64, within: Duration, memory: Arc<MemoryStore>, dice: Dice) {
-    let mut left = events;
-    while left > 0 {
-        sleep(within / 10 + dice.up_to_ms(20)).await;
-        let batch = (1 + dice.below(10)).min(left);
-        let event = |n: u64| {
-            let (number, key) = (events - left + n, dice.below(keys));
-            NewEvent { id: format!("e{number}"), key: Some(format!("k{key}")), ..NewEvent::default() }
-        };
-        let batch: Vec<NewEvent> = (0..batch).map(event).collect();
-        left -= batch.len() as u64;
-        memory.append("in", batch).await.expect("appended");
+/// Appends events, and if it may, some again that were removed from the stream since.
+struct Producer {
+    events: u64,
+    keys: u64,
+    within: Duration,
+    resends: bool,
+    memory: Arc<MemoryStore>,
+    auditor: Arc<Auditor>,
+    dice: Dice,
+}
+
+impl Producer {
+    async fn produce(self) {
+        let Self { events, dice, .. } = &self;
+        let mut sent: Vec<NewEvent> = Vec::new();
+        while (sent.len() as u64) < *events {
+            sleep(self.within / 10 + dice.up_to_ms(20)).await;
+            let batch = (1 + dice.below(10)).min(events - sent.len() as u64);
+            let event = |n: u64| {
+                let (number, key) = (sent.len() as u64 + n, dice.below(self.keys));
+                let key = (!dice.one_in(10)).then(|| format!("k{key}"));
+                let kind = if dice.one_in(3) { "noise" } else { "wanted" };
+                NewEvent { id: format!("e{number}"), key, kind: kind.into(), ..NewEvent::default() }
+            };
+            let mut batch: Vec<NewEvent> = (0..batch).map(event).collect();
+            sent.extend(batch.iter().cloned());
+            if self.resends && dice.one_in(2) {
+                batch.push(sent[dice.below(sent.len() as u64) as usize].clone());
+            }
+            let appended = self.memory.append("in", batch.clone()).await.expect("appended");
+            for (event, appended) in batch.into_iter().zip(appended) {
+                if !appended.duplicate {
+                    self.auditor.sent(appended.partition, appended.offset, event);
+                }
+            }
+        }
     }
 }
 
@@ -391,12 +540,12 @@ async fn calm_network() -> (Arc<MemoryStore>, Arc<Network>) {
     let began = Instant::now();
     let clock: pelton_store::Clock = Arc::new(move || START.plus_ms(began.elapsed().as_millis() as u64));
     let memory = Arc::new(MemoryStore::new(clock.clone()));
-    let spec = StreamSpec { name: "in".into(), partitions: 1, payload_bytes_max: 1000 };
+    let spec = StreamSpec { name: "in".into(), partitions: 1, payload_bytes_max: 1000, retention_ms: None };
     memory.declare_stream(&spec).await.expect("declared");
     let spec = GroupSpec { name: "g".into(), stream: "in".into(), handler: "h".into(), start: Start::Earliest };
     memory.declare_group(&spec).await.expect("declared");
     let dice = Dice::new(0);
-    let auditor = Auditor::new(0, Arc::clone(&memory), Arc::new(Script::new(dice.clone(), false)));
+    let auditor = Auditor::new(0, Arc::clone(&memory), BTreeMap::new());
     let network = Arc::new(Network::new(dice, Arc::clone(&memory), Arc::new(auditor), clock, false));
     (memory, network)
 }
@@ -486,11 +635,11 @@ async fn an_acquisition_that_arrives_after_its_host_gave_it_up_is_given_back() {
         hand_over_max: Duration::from_secs(5),
     };
     let (_, network) = calm_network().await;
-    let script = Arc::new(Script::new(Dice::new(0), false));
+    let script = Arc::new(Script::new(Dice::new(0), false, BTreeSet::new()));
     let version = Arc::new(ScriptedVersion::new(0, script, &Arc::new(Link::new(&network, "host"))));
     let config = GroupConfig {
         spec: GroupSpec { name: "g".into(), stream: "in".into(), handler: "h".into(), start: Start::Earliest },
-        ..group("g".into(), &Dice::new(0))
+        ..group("g".into(), &Rules::default(), &Dice::new(0))
     };
     let mut running = RunningGroup::new(config, version, &surroundings);
     running.stand(Some(&standing));

@@ -2,6 +2,7 @@
 //! it. A host can be stopped as by SIGSTOP: nothing of it goes on, but what it had sent arrives.
 
 use std::{
+    collections::BTreeSet,
     fmt::{Debug, Write},
     path::Path,
     sync::{
@@ -13,11 +14,12 @@ use std::{
 
 use async_trait::async_trait;
 use pelton_core::{
-    Acquired, Commit, CommitOutcome, Decision, Event, Lease, Membership, NewEvent, Offset, Session, Survey, Timestamp,
+    Acquired, Commit, CommitOutcome, DeadLetter, Decision, Event, Lease, LetterRequest, Membership, NewEvent, Offset,
+    Session, Survey, Timestamp,
 };
 use pelton_store::{
-    Appended, Backup, Changed, Clock, GroupInfo, GroupSpec, HandlerReport, HostInfo, MemoryStore, Progress, ReadLimit,
-    Registration, Reset, Store, StoreError, StreamInfo, StreamSpec,
+    Appended, Backup, Changed, Clock, GroupInfo, GroupSpec, HandlerReport, HostInfo, LetterInfo, LetterQuery,
+    MemoryStore, ParkedKey, Progress, ReadLimit, Registration, Reset, Store, StoreError, StreamInfo, StreamSpec,
 };
 use tokio::{
     sync::Notify,
@@ -87,6 +89,15 @@ impl Network {
     fn is_out(&self) -> bool {
         let weather = self.weather.lock().unwrap_or_else(PoisonError::into_inner);
         !weather.calm && Instant::now() < weather.outage_until
+    }
+}
+
+impl Drop for Network {
+    /// What led to a failure is told with it.
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.story.is_some() {
+            eprintln!("{}", self.story());
+        }
     }
 }
 
@@ -235,12 +246,15 @@ impl Store for Link {
         let (memory, auditor) = (self.memory(), Arc::clone(&self.network.auditor));
         let asked = Arc::clone(&commit);
         let what = move || {
-            let Commit { lease, from, to, mark, .. } = &*asked;
-            format!("commit {}/{} epoch {} {from}..{to} {mark:?}", lease.group, lease.partition, lease.epoch)
+            let Commit { lease, from, to, mark, set_aside, settled, .. } = &*asked;
+            let aside: Vec<u64> = set_aside.iter().map(|letter| letter.event.offset.0).collect();
+            let place = format!("{}/{} epoch {}", lease.group, lease.partition, lease.epoch);
+            format!("commit {place} {from}..{to} {mark:?} aside {aside:?} settled {settled:?}")
         };
         let committing = async move {
+            let before = auditor.letters(&commit).await;
             let outcome = memory.commit(Arc::clone(&commit)).await?;
-            auditor.committed(&commit, &outcome);
+            auditor.committed(&commit, &outcome, &before).await;
             Ok(outcome)
         };
         self.write(what, committing).await
@@ -250,6 +264,18 @@ impl Store for Link {
         let what = || format!("release {}/{} epoch {}", lease.group, lease.partition, lease.epoch);
         let (memory, lease) = (self.memory(), lease.clone());
         self.write(what, async move { memory.release(&lease).await }).await
+    }
+
+    async fn letters_requested(&self, group: &str, partition: u32, limit: ReadLimit) -> Answer<Vec<DeadLetter>> {
+        let what = || format!("letters of {group}/{partition}");
+        let (memory, group) = (self.memory(), group.to_owned());
+        self.send(what, async move { memory.letters_requested(&group, partition, limit).await }).await
+    }
+
+    async fn remembered(&self, group: &str, partition: u32, ids: Vec<String>) -> Answer<BTreeSet<String>> {
+        let what = || format!("remembered of {group}/{partition}");
+        let (memory, group) = (self.memory(), group.to_owned());
+        self.send(what, async move { memory.remembered(&group, partition, ids).await }).await
     }
 
     async fn state(&self, group: &str, partition: u32, key: &str) -> Answer<Option<Vec<u8>>> {
@@ -355,6 +381,40 @@ impl Store for Link {
         self.network.memory.resume(group, partition).await
     }
 
+    async fn letters(
+        &self,
+        group: &str,
+        query: &LetterQuery,
+        after: Option<(u32, Offset)>,
+        limit: ReadLimit,
+    ) -> Answer<Vec<LetterInfo>> {
+        self.network.memory.letters(group, query, after, limit).await
+    }
+
+    async fn parked(&self, group: &str, limit: u32) -> Answer<Vec<ParkedKey>> {
+        self.network.memory.parked(group, limit).await
+    }
+
+    async fn request_letters(&self, group: &str, query: &LetterQuery, request: LetterRequest) -> Answer<u64> {
+        self.network.memory.request_letters(group, query, request).await
+    }
+
+    async fn edit_letter(&self, group: &str, partition: u32, offset: Offset, payload: Vec<u8>) -> Answer<()> {
+        self.network.memory.edit_letter(group, partition, offset, payload).await
+    }
+
+    async fn skip(&self, group: &str, partition: u32, park: bool) -> Answer<Offset> {
+        self.network.memory.skip(group, partition, park).await
+    }
+
+    async fn trim(&self, stream: &str, before: Timestamp, events_max: u32) -> Answer<u64> {
+        self.network.memory.trim(stream, before, events_max).await
+    }
+
+    async fn forget(&self, group: &str, before: Timestamp, keep: u64, ids_max: u32) -> Answer<u64> {
+        self.network.memory.forget(group, before, keep, ids_max).await
+    }
+
     async fn reset(&self, reset: &Reset) -> Answer<()> {
         self.network.memory.reset(reset).await
     }
@@ -363,8 +423,8 @@ impl Store for Link {
         self.network.memory.offset_at(stream, partition, time).await
     }
 
-    async fn delete_group(&self, group: &str) -> Answer<()> {
-        self.network.memory.delete_group(group).await
+    async fn delete_group(&self, group: &str, with_letters: bool) -> Answer<()> {
+        self.network.memory.delete_group(group, with_letters).await
     }
 
     async fn backup(&self, to: &Path) -> Answer<Backup> {

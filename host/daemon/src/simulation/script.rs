@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use pelton_core::{Effects, Emit, Event, Invocation, Journal, NewEvent, Offset, Outcome};
+use pelton_core::{Effects, Emit, Event, Invocation, Journal, NewEvent, Outcome};
 use pelton_sandbox::{Interrupt, Place, StateReader};
 use tokio::time::sleep;
 
@@ -23,6 +23,8 @@ const CALLS_MAX: u64 = 100_000;
 pub(super) struct Script {
     dice: Dice,
     unlocated: bool,
+    /// Groups whose handler keeps what it emits in its own memory until it gives it free, under manual commits.
+    gathers: BTreeSet<String>,
     calm: AtomicBool,
     told: Mutex<Told>,
     calls: Calls,
@@ -33,15 +35,14 @@ pub(super) struct Script {
 struct Told {
     /// How often an event is still going to fail, by group and id.
     failures_left: BTreeMap<(String, String), u64>,
-    /// What was finished, by group, partition and offset.
-    finished: BTreeSet<(String, u32, Offset)>,
 }
 
 impl Script {
-    pub(super) fn new(dice: Dice, unlocated: bool) -> Self {
+    pub(super) fn new(dice: Dice, unlocated: bool, gathers: BTreeSet<String>) -> Self {
         Self {
             dice,
             unlocated,
+            gathers,
             calm: AtomicBool::new(false),
             told: Mutex::default(),
             calls: Calls::default(),
@@ -52,10 +53,6 @@ impl Script {
     /// From now on every event succeeds.
     pub(super) fn calm(&self) {
         self.calm.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn has_finished(&self, group: &str, partition: u32, offset: Offset) -> bool {
-        self.told().finished.contains(&(group.to_owned(), partition, offset))
     }
 
     /// A pump that spins makes no virtual time pass, so nothing but a count ends it.
@@ -74,10 +71,12 @@ impl Script {
         }
         let mut told = self.told();
         let key = (group.to_owned(), event.id.clone());
-        let left = told
-            .failures_left
-            .entry(key)
-            .or_insert_with(|| if self.dice.one_in(8) { 1 + self.dice.below(4) } else { 0 });
+        let left = told.failures_left.entry(key).or_insert_with(|| match self.dice.below(60) {
+            // For as long as something can go wrong.
+            0 => u64::MAX,
+            1..=8 => 1 + self.dice.below(4),
+            _ => 0,
+        });
         *left = left.checked_sub(1)?;
         let reason = || format!("script: {}", event.id);
         Some(match self.dice.below(8) {
@@ -111,11 +110,17 @@ impl Version for ScriptedVersion {
 
     fn start(&self, place: Place, state: Arc<dyn StateReader>, interrupt: Interrupt) -> Box<dyn Handler> {
         let (script, link) = (Arc::clone(&self.script), Arc::clone(&self.link));
-        Box::new(ScriptedHandler { place, state, interrupt, script, link })
+        let gathers = script.gathers.contains(&*place.group);
+        Box::new(ScriptedHandler { place, state, interrupt, script, link, gathers, gathered: Vec::new() })
     }
 
     fn calls(&self) -> &Calls {
         &self.script.calls
+    }
+
+    /// So little that commits every few seconds reach it.
+    fn output_bytes_max(&self) -> u64 {
+        500
     }
 }
 
@@ -127,14 +132,18 @@ struct ScriptedHandler {
     interrupt: Interrupt,
     script: Arc<Script>,
     link: Arc<Link>,
+    gathers: bool,
+    /// Emitted by events that it has not given free: gone with the instance.
+    gathered: Vec<Emit>,
 }
 
 #[async_trait]
 impl Handler for ScriptedHandler {
-    async fn call(&mut self, events: &[Event], _attempt: u32) -> Invocation {
+    async fn call(&mut self, events: &[Event], _attempt: u32, manual: bool) -> Invocation {
         self.script.count_call();
         let mut journal = Journal::default();
         let mut handled = 0;
+        let mut checkpoint = false;
         let outcome = loop {
             let Some(event) = events.get(handled) else { break Outcome::Done };
             self.link.running().await;
@@ -144,34 +153,44 @@ impl Handler for ScriptedHandler {
             if self.script.dice.one_in(4) {
                 sleep(self.script.dice.up_to_ms(30)).await;
             }
-            match self.handle(event, &mut journal).await {
-                Outcome::Done => journal.keep(),
+            let mut emits = Vec::new();
+            match self.handle(event, &mut journal, &mut emits).await {
+                Outcome::Done => {}
                 failure => {
                     journal.discard();
                     break failure;
                 }
             }
             handled += 1;
+            let calm = self.script.calm.load(Ordering::Relaxed);
+            checkpoint = manual && (calm || self.script.dice.one_in(3));
+            self.gathered.append(&mut emits);
+            if checkpoint || !(manual && self.gathers) {
+                self.gathered.drain(..).for_each(|emit| journal.emit(emit));
+            }
+            journal.keep();
+            if checkpoint {
+                break Outcome::Done;
+            }
             if self.script.dice.one_in(20) {
                 // As much as it wants to hold: what is handled is to be committed first.
                 break Outcome::Done;
             }
         };
+        if !outcome.keeps_instance() {
+            self.gathered.clear();
+        }
         let alone = events.len() == 1;
         if self.script.unlocated && !alone && outcome != Outcome::Done {
-            return Invocation { handled: 0, outcome, located: false, effects: Effects::default() };
+            return Invocation { handled: 0, outcome, located: false, checkpoint: false, effects: Effects::default() };
         }
-        let mut told = self.script.told();
-        for event in &events[..handled] {
-            told.finished.insert((self.place.group.to_string(), self.place.partition, event.offset));
-        }
-        Invocation { handled, outcome, located: true, effects: journal.into_kept() }
+        Invocation { handled, outcome, located: true, checkpoint, effects: journal.into_kept() }
     }
 }
 
 impl ScriptedHandler {
-    async fn handle(&self, event: &Event, journal: &mut Journal) -> Outcome {
-        let key = event.key.clone().unwrap_or_default();
+    async fn handle(&self, event: &Event, journal: &mut Journal, emits: &mut Vec<Emit>) -> Outcome {
+        let key = event.key.clone().unwrap_or_else(|| event.id.clone());
         let stored = match journal.written(&key) {
             Some(written) => written.map(<[u8]>::to_vec),
             None => match self.state.get(&key).await {
@@ -183,14 +202,14 @@ impl ScriptedHandler {
         journal.write(key.clone(), Some(count.to_string().into_bytes()));
         let payload = format!("{} {count} {}", self.place.group, event.id).into_bytes();
         let id = format!("{}/{}", self.place.group, event.id);
-        journal.emit(Emit {
+        emits.push(Emit {
             stream: "out".into(),
             event: NewEvent { id, key: Some(key), payload, ..NewEvent::default() },
         });
         // It fails last, so that what it did must be thrown away.
         let failure = self.script.failure_of(&self.place.group, event);
         if failure == Some(Outcome::Done) {
-            journal.emit(Emit {
+            emits.push(Emit {
                 stream: "nowhere".into(),
                 event: NewEvent { id: "refused".into(), ..NewEvent::default() },
             });

@@ -121,7 +121,7 @@ impl Stage {
 
     /// One batch; a guest that does not come back fails the test instead of hanging it.
     pub async fn call(&mut self, events: &[Event]) -> Invocation {
-        tokio::time::timeout(PATIENCE, self.worker.call(events, 1)).await.expect("the call never ended")
+        tokio::time::timeout(PATIENCE, self.worker.call(events, 1, false)).await.expect("the call never ended")
     }
 }
 

@@ -173,7 +173,7 @@ impl<'a> Arrays<'a> {
             event_ids: order.iter().map(|index| event(index).id.as_str()).collect(),
             keys: order.iter().map(|index| event(index).key.as_deref()).collect(),
             kinds: order.iter().map(|index| event(index).kind.as_str()).collect(),
-            headers: order.iter().map(|index| headers(event(index))).collect::<Result<_, _>>()?,
+            headers: order.iter().map(|index| headers(&event(index).headers)).collect::<Result<_, _>>()?,
             payloads: order.iter().map(|index| event(index).payload.as_slice()).collect(),
             order: Vec::new(),
         };
@@ -212,9 +212,10 @@ impl<'a> Arrays<'a> {
     }
 }
 
-fn headers(event: &NewEvent) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    if event.headers.is_empty() {
+/// Headers as they are stored.
+pub(super) fn headers(headers: &[(String, String)]) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    if headers.is_empty() {
         return Ok(None);
     }
-    serde_json::to_vec(&event.headers).map(Some).map_err(|error| sqlx::Error::Encode(error.into()))
+    serde_json::to_vec(headers).map(Some).map_err(|error| sqlx::Error::Encode(error.into()))
 }

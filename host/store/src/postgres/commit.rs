@@ -10,6 +10,7 @@ use super::{
     connection::Connection,
     lane::Kind,
     request::Change,
+    set_aside::Letters,
     sql::{self, Sql, Time, Verdict},
     streams::{Known, Streams},
     wake::Wake,
@@ -30,9 +31,7 @@ impl Kind for Commits {
     const DOING: &'static str = "committing a position";
 
     fn bytes(commit: &Arc<Commit>) -> usize {
-        let emits: usize = commit.effects.emits.iter().map(|emit| emit.event.bytes()).sum();
-        let state = commit.effects.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
-        emits + state.sum::<usize>()
+        commit.bytes()
     }
 
     fn seat(commit: &Arc<Commit>) -> Option<(Arc<str>, u32)> {
@@ -59,9 +58,12 @@ impl Kind for Commits {
                 streams.insert(&*emit.stream, self.streams.find(&self.sql, connection, &emit.stream).await?);
             }
         }
-        let relaxed = self.durability == Durability::Relaxed && commits.iter().all(|commit| may_be_lost(commit));
+        let relaxed = self.durability == Durability::Relaxed && commits.iter().all(|commit| commit.only_moves());
         let mut merge = Merge::of(commits, &streams, relaxed);
-        let left_out = if !merge.emits() {
+        let left_out = if merge.has_letters() {
+            connection.commit_alone().await?;
+            merge.step_by_step(&self.sql, connection, &streams).await?
+        } else if !merge.emits() {
             merge.move_positions(&self.sql, connection).await?
         } else {
             match merge.all_at_once(&self.sql, connection, &streams).await {
@@ -79,11 +81,6 @@ impl Kind for Commits {
         }
         Ok(merge.answers(&left_out))
     }
-}
-
-/// A lost move is made again, with no effect to make twice. A lost mark would forget attempts that were counted.
-fn may_be_lost(commit: &Commit) -> bool {
-    commit.effects.is_empty() && commit.mark == Mark::Clear
 }
 
 /// Streams that are emitted to; `None` for those that do not exist.
@@ -118,6 +115,9 @@ struct Merge<'a> {
     state_of: Vec<i32>,
     state_keys: Vec<&'a str>,
     state_values: Vec<Option<&'a [u8]>>,
+    id_of: Vec<i32>,
+    id_offsets: Vec<i64>,
+    ids: Vec<&'a str>,
 }
 
 impl<'a> Merge<'a> {
@@ -133,6 +133,9 @@ impl<'a> Merge<'a> {
             state_of: Vec::new(),
             state_keys: Vec::new(),
             state_values: Vec::new(),
+            id_of: Vec::new(),
+            id_offsets: Vec::new(),
+            ids: Vec::new(),
             commits,
         };
         for (n, commit) in (1..).zip(&merge.commits) {
@@ -140,6 +143,11 @@ impl<'a> Merge<'a> {
                 merge.state_of.push(n);
                 merge.state_keys.push(key);
                 merge.state_values.push(value.as_deref());
+            }
+            for (offset, id) in &commit.remembered {
+                merge.id_of.push(n);
+                merge.id_offsets.push(sql::int(offset.0));
+                merge.ids.push(id);
             }
         }
         merge
@@ -149,12 +157,16 @@ impl<'a> Merge<'a> {
         self.commits.iter().any(|commit| !commit.effects.emits.is_empty())
     }
 
-    /// Moves positions and stores state, in one statement; says which were left out.
+    fn has_letters(&self) -> bool {
+        self.commits.iter().any(|commit| Letters::are_in(commit))
+    }
+
+    /// Moves positions and stores state and remembered ids, in one statement; says which were left out.
     async fn move_positions(&self, sql: &Sql, connection: &mut Connection) -> Result<Vec<Found>, sqlx::Error> {
         let columns = Columns::of(self);
         let query = sqlx::query(sql.text(
-            "SELECT n, owner, epoch, sequence, committed, head FROM @.commit_positions($1, $2, $3, $4, $5, $6, $7, $8, $9,
-                 $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+            "SELECT n, owner, epoch, sequence, committed, head FROM @.store_commits($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+                 $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)",
         ));
         let rows = columns.bind(self, false, query).fetch_all(connection).await?;
         rows.iter().map(found).collect()
@@ -170,14 +182,15 @@ impl<'a> Merge<'a> {
         let rows = self.rows(streams, &[]);
         let (columns, arrays) = (Columns::of(self), Arrays::of(&rows)?);
         let query = sqlx::query(sql.text(
-            "SELECT @.commit_and_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-                 $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)",
+            "SELECT @.store_commits_and_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+                 $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38,
+                 $39, $40, $41, $42)",
         ));
         arrays.bind(columns.bind(self, true, query)).execute(connection).await?;
         Ok(())
     }
 
-    /// First the positions and then what those emit that passed.
+    /// First the positions, and then the dead letters and the emits of those that passed.
     async fn step_by_step(
         &self,
         sql: &Sql,
@@ -186,6 +199,7 @@ impl<'a> Merge<'a> {
     ) -> Result<Vec<Found>, sqlx::Error> {
         connection.begin("BEGIN").await?;
         let left_out = self.move_positions(sql, connection).await?;
+        Letters::of(self.passed(&left_out))?.store(sql, connection).await?;
         let rows = self.rows(streams, &left_out);
         if rows.len() > 0 {
             rows.append(sql, connection).await?;
@@ -194,13 +208,16 @@ impl<'a> Merge<'a> {
         Ok(left_out)
     }
 
+    /// Those that were not left out.
+    fn passed(&self, left_out: &[Found]) -> impl Iterator<Item = &'a Commit> {
+        let stored = |n: &usize| self.refusals[n - 1].is_none() && !left_out.iter().any(|found| found.n == *n);
+        (1..=self.commits.len()).filter(stored).map(|n| self.commits[n - 1])
+    }
+
     /// What is emitted, without that of those who were left out.
     fn rows(&self, streams: &Emitted<'a>, left_out: &[Found]) -> Rows<'a> {
         let mut rows = Rows::default();
-        for (n, commit) in (1..).zip(&self.commits) {
-            if self.refusals[n - 1].is_some() || left_out.iter().any(|found| found.n == n) {
-                continue;
-            }
+        for commit in self.passed(left_out) {
             let mut by_stream: BTreeMap<&str, Vec<&NewEvent>> = BTreeMap::new();
             for emit in &commit.effects.emits {
                 by_stream.entry(&emit.stream).or_default().push(&emit.event);
@@ -252,7 +269,7 @@ fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
     })
 }
 
-/// The arguments of `commit_positions`, but for the state.
+/// The arguments of `store_commits`, but for the state and the ids.
 #[derive(Default)]
 struct Columns<'a> {
     looks: Vec<bool>,
@@ -264,22 +281,14 @@ struct Columns<'a> {
     froms: Vec<i64>,
     tos: Vec<i64>,
     positions: Vec<i64>,
-    attempts: Vec<i64>,
-    nexts: Vec<Option<Time>>,
-    stops: Vec<bool>,
-    reasons: Vec<Option<Cow<'a, str>>>,
-    failed_bys: Vec<Option<Cow<'a, str>>>,
+    counts: Counts,
+    marks: Marks<'a>,
 }
 
 impl<'a> Columns<'a> {
     fn of(merge: &Merge<'a>) -> Self {
-        let mut columns = Self::default();
+        let mut columns = Self { counts: Counts::of(merge), marks: Marks::of(merge), ..Self::default() };
         for (commit, refusal) in merge.commits.iter().zip(&merge.refusals) {
-            let (next, stopped, reason) = match &commit.mark {
-                Mark::Clear => (None, false, None),
-                Mark::Retry { next, reason, .. } => (Some(Time(*next)), false, Some(storable(reason))),
-                Mark::Stop { reason, .. } => (None, true, Some(storable(reason))),
-            };
             columns.looks.push(refusal.is_some() || commit.to < commit.from);
             columns.groups.push(&commit.lease.group);
             columns.partitions.push(sql::partition(commit.lease.partition));
@@ -289,11 +298,6 @@ impl<'a> Columns<'a> {
             columns.froms.push(sql::int(commit.from.0));
             columns.tos.push(sql::int(commit.to.0));
             columns.positions.push(sql::int(commit.position.0));
-            columns.attempts.push(i64::from(commit.mark.attempts()));
-            columns.nexts.push(next);
-            columns.stops.push(stopped);
-            columns.reasons.push(reason);
-            columns.failed_bys.push(commit.failed_by.as_deref().map(storable));
         }
         columns
     }
@@ -304,7 +308,7 @@ impl<'a> Columns<'a> {
         all_or_nothing: bool,
         query: Query<'q, Postgres, PgArguments>,
     ) -> Query<'q, Postgres, PgArguments> {
-        query
+        let query = query
             .bind(merge.relaxed)
             .bind(all_or_nothing)
             .bind(&self.looks)
@@ -315,19 +319,93 @@ impl<'a> Columns<'a> {
             .bind(&self.sequences)
             .bind(&self.froms)
             .bind(&self.tos)
-            .bind(&self.positions)
+            .bind(&self.positions);
+        self.marks
+            .bind(self.counts.bind(query))
+            .bind(&merge.state_of)
+            .bind(&merge.state_keys)
+            .bind(&merge.state_values)
+            .bind(&merge.id_of)
+            .bind(&merge.id_offsets)
+            .bind(&merge.ids)
+    }
+}
+
+/// How much was given up. Empty if nothing was, as nearly always.
+#[derive(Default)]
+struct Counts {
+    given_ups: Vec<i64>,
+    skips: Vec<i64>,
+}
+
+impl Counts {
+    fn of(merge: &Merge<'_>) -> Self {
+        if merge.commits.iter().all(|commit| commit.given_up_in_row == 0 && commit.skipped == 0) {
+            return Self::default();
+        }
+        let counts = merge.commits.iter().map(|commit| (i64::from(commit.given_up_in_row), i64::from(commit.skipped)));
+        let (given_ups, skips) = counts.unzip();
+        Self { given_ups, skips }
+    }
+
+    fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        query.bind(&self.given_ups).bind(&self.skips)
+    }
+}
+
+/// What is to be stored of failures. Empty if all marks are to be clear, as they nearly always are.
+#[derive(Default)]
+struct Marks<'a> {
+    keeps: Vec<bool>,
+    attempts: Vec<i64>,
+    nexts: Vec<Option<Time>>,
+    stops: Vec<bool>,
+    reasons: Vec<Option<Cow<'a, str>>>,
+    failed_bys: Vec<Option<Cow<'a, str>>>,
+    failed_ats: Vec<Option<i64>>,
+    classes: Vec<Option<&'a str>>,
+    firsts: Vec<Option<Time>>,
+    lasts: Vec<Option<Time>>,
+    helds: Vec<Option<&'a str>>,
+}
+
+impl<'a> Marks<'a> {
+    fn of(merge: &Merge<'a>) -> Self {
+        let mut marks = Self::default();
+        if merge.commits.iter().any(|commit| commit.mark != Some(Mark::Clear) || commit.failed_by.is_some()) {
+            merge.commits.iter().for_each(|commit| marks.add(commit));
+        }
+        marks
+    }
+
+    fn add(&mut self, commit: &'a Commit) {
+        let mark = commit.mark.as_ref().unwrap_or(&Mark::Clear);
+        let (at, failure) = mark.failed().unzip();
+        self.keeps.push(commit.mark.is_none());
+        self.attempts.push(i64::from(mark.attempts()));
+        self.nexts.push(mark.next_attempt().map(Time));
+        self.stops.push(matches!(mark, Mark::Stop { .. }));
+        self.reasons.push(failure.map(|failure| sql::storable(&failure.reason)));
+        self.failed_bys.push(commit.failed_by.as_deref().map(sql::storable));
+        self.failed_ats.push(at.map(|at| sql::int(at.0)));
+        self.classes.push(failure.map(|failure| failure.class.as_str()));
+        self.firsts.push(failure.map(|failure| Time(failure.first)));
+        self.lasts.push(failure.map(|failure| Time(failure.last)));
+        self.helds.push(if let Mark::Hold { why, .. } = mark { Some(sql::held(*why)) } else { None });
+    }
+
+    fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        query
+            .bind(&self.keeps)
             .bind(&self.attempts)
             .bind(&self.nexts)
             .bind(&self.stops)
             .bind(&self.reasons)
             .bind(&self.failed_bys)
-            .bind(&merge.state_of)
-            .bind(&merge.state_keys)
-            .bind(&merge.state_values)
+            .bind(&self.failed_ats)
+            .bind(&self.classes)
+            .bind(&self.firsts)
+            .bind(&self.lasts)
+            .bind(&self.helds)
     }
-}
-
-/// PostgreSQL has no text with NUL in it, and why something failed must be stored whatever the handler said.
-fn storable(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }

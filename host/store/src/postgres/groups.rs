@@ -1,10 +1,11 @@
 //! Groups: where they stand, who holds their partitions, and what is asked of them from outside.
 
-use pelton_core::{Acquired, Claim, Lease, Offset, Session, Survey, Timestamp};
+use pelton_core::{Acquired, Claim, Hold, Lease, Offset, Session, Survey, Timestamp};
 use sqlx::{Row, postgres::PgRow};
 
 use super::{
     connection::Connection,
+    letters::{self, Waiting},
     request::{Change, Fault, ONE_MOMENT, Request, Transaction},
     sql::{self, Sql, Time},
     survey,
@@ -59,6 +60,13 @@ impl Request for Declare<'_> {
     }
 }
 
+/// Holds a stream until the transaction ends: its first events stay.
+pub(super) async fn hold_stream(sql: &Sql, connection: &mut Connection, stream: &str) -> Result<(), sqlx::Error> {
+    let hold = sqlx::query(sql.text("SELECT FROM @.streams WHERE name = $1 FOR SHARE"));
+    hold.bind(stream).execute(connection).await?;
+    Ok(())
+}
+
 /// False if the group is there already.
 async fn create(sql: &Sql, connection: &mut Connection, spec: &GroupSpec) -> Result<bool, sqlx::Error> {
     let created = sqlx::query(
@@ -72,6 +80,12 @@ async fn create(sql: &Sql, connection: &mut Connection, spec: &GroupSpec) -> Res
     if created.rows_affected() == 0 {
         return Ok(false);
     }
+    hold_stream(sql, connection, &spec.stream).await?;
+    // A host of schema 2 that deleted a group of this name knew nothing of these.
+    sqlx::query(sql.text("DELETE FROM @.remembered WHERE group_name = $1"))
+        .bind(&spec.name)
+        .execute(&mut *connection)
+        .await?;
     let since = match spec.start {
         Start::At(time) => Some(Time(time)),
         Start::Earliest | Start::Latest => None,
@@ -113,7 +127,7 @@ impl Request for Acquire<'_> {
         let Transaction { connection, sql, wakes } = transaction;
         // The host's row is locked before the seat is looked at: whoever expels the host locks it too, so that an
         // acquisition comes whole before an expulsion, which frees the seat again, or finds the registration over.
-        let row = sqlx::query(sql.text(
+        let row = sqlx::query(sql.text(concat!(
             "WITH h AS MATERIALIZED (
                  SELECT h.host FROM @.hosts h JOIN @.members m ON m.host = h.host AND m.group_name = $1
                  WHERE h.host = $3 AND h.incarnation = $4 AND NOT h.expelled AND NOT m.expelled
@@ -121,9 +135,10 @@ impl Request for Acquire<'_> {
              UPDATE @.group_partitions g SET epoch = g.epoch + 1, sequence = 0, owner = h.host, position = g.committed
              FROM h
              WHERE g.group_name = $1 AND g.partition = $2 AND g.target = h.host AND (g.owner IS NULL OR g.owner = h.host)
-             RETURNING g.epoch, g.committed, g.attempts, g.next_attempt, g.stopped, g.reason, g.failed_by, g.paused,
-                 g.resumes, (SELECT p.next_offset FROM @.stream_partitions p WHERE p.id = g.partition_id) AS head",
-        ))
+             RETURNING g.epoch, g.failed_by, g.paused, g.resumes, g.requests, g.given_up_in_row, g.letters,
+                 (SELECT p.next_offset FROM @.stream_partitions p WHERE p.id = g.partition_id) AS head, ",
+            sql::mark_columns!(),
+        )))
         .bind(self.group)
         .bind(sql::partition(self.partition))
         .bind(&*self.session.host)
@@ -132,13 +147,21 @@ impl Request for Acquire<'_> {
         .await?;
         if let Some(row) = row {
             *wakes = Some(Change::Membership);
-            return Ok(Acquired::Claimed(claim(&row)?));
+            let mut claim = claim(&row)?;
+            if claim.letters > 0 {
+                // Nobody changes any of it now: the row is locked.
+                let Waiting { requested, parked } =
+                    letters::waiting(sql, connection, self.group, self.partition).await?;
+                (claim.letters_requested, claim.parked) = (requested, parked);
+            }
+            return Ok(Acquired::Claimed(claim));
         }
         check_partition(sql, connection, self.group, Some(self.partition)).await?;
         Ok(Acquired::NotYet)
     }
 }
 
+/// Without what is known of dead letters besides their number.
 fn claim(row: &PgRow) -> Result<Claim, sqlx::Error> {
     Ok(Claim {
         epoch: sql::epoch(row)?,
@@ -147,6 +170,10 @@ fn claim(row: &PgRow) -> Result<Claim, sqlx::Error> {
         mark: sql::mark(row)?,
         failed_by: row.try_get("failed_by")?,
         control: sql::control(row)?,
+        given_up_in_row: sql::count(row, "given_up_in_row")?,
+        letters: sql::uint(row.try_get("letters")?),
+        letters_requested: false,
+        parked: Vec::new(),
     })
 }
 
@@ -237,12 +264,11 @@ impl Request for Resume<'_> {
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         let Transaction { connection, sql, wakes } = transaction;
         lock_partitions(sql, connection, self.group, self.partition).await?;
-        sqlx::query(sql.text(
-            "UPDATE @.group_partitions
-             SET paused = false, resumes = resumes + 1, attempts = 0, next_attempt = NULL, stopped = false, reason = NULL,
-                 failed_by = NULL
-             WHERE group_name = $1 AND partition = coalesce($2, partition)",
-        ))
+        sqlx::query(sql.text(concat!(
+            "UPDATE @.group_partitions SET paused = false, resumes = resumes + 1, ",
+            sql::unmarked!(),
+            " WHERE group_name = $1 AND partition = coalesce($2, partition)",
+        )))
         .bind(self.group)
         .bind(self.partition.map(sql::partition))
         .execute(&mut **connection)
@@ -253,7 +279,7 @@ impl Request for Resume<'_> {
 }
 
 /// Refuses a group or a partition that is not there, and locks the rows in the order of commits.
-async fn lock_partitions(
+pub(super) async fn lock_partitions(
     sql: &Sql,
     connection: &mut Connection,
     group: &str,
@@ -272,7 +298,7 @@ async fn lock_partitions(
 }
 
 /// Refuses a group or a partition that is not there.
-async fn check_partition(
+pub(super) async fn check_partition(
     sql: &Sql,
     connection: &mut Connection,
     group: &str,
@@ -335,11 +361,14 @@ impl Request for List {
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<Vec<GroupInfo>, Fault> {
         let Transaction { connection, sql, .. } = transaction;
         let survey = survey::of(sql, connection).await?;
-        let rows = sqlx::query(sql.text(
-            "SELECT g.name, g.stream, g.handler, gp.*, p.next_offset AS head
-             FROM @.groups g JOIN @.group_partitions gp ON gp.group_name = g.name
-             JOIN @.stream_partitions p ON p.id = gp.partition_id ORDER BY g.name, gp.partition",
-        ))
+        // Every column by its name: a statement that is prepared fails when a later migration adds one to a `*`.
+        let rows = sqlx::query(sql.text(concat!(
+            "SELECT n.name, n.stream, n.handler, g.partition, g.position, g.owner, g.epoch, g.paused, g.resumes, g.requests,
+                 g.committed_at, g.letters, g.skipped, g.given_up_in_row, p.next_offset AS head, ",
+            sql::mark_columns!(),
+            " FROM @.groups n JOIN @.group_partitions g ON g.group_name = n.name
+             JOIN @.stream_partitions p ON p.id = g.partition_id ORDER BY n.name, g.partition",
+        )))
         .fetch_all(&mut **connection)
         .await?;
         let mut groups: Vec<GroupInfo> = Vec::new();
@@ -393,6 +422,9 @@ fn place(row: &PgRow) -> Result<GroupPartition, sqlx::Error> {
         mark: sql::mark(row)?,
         control: sql::control(row)?,
         committed_at: committed_at.map(|Time(time)| time),
+        letters: sql::uint(row.try_get("letters")?),
+        skipped: sql::uint(row.try_get("skipped")?),
+        given_up_in_row: sql::count(row, "given_up_in_row")?,
     })
 }
 
@@ -407,7 +439,8 @@ impl Request for Standing {
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<Vec<Progress>, Fault> {
         let rows = sqlx::query(transaction.sql.text(
             "SELECT g.group_name, g.partition, g.committed, g.epoch, g.owner, g.target, g.stopped, g.failed_by, g.paused,
-                 g.resumes, p.next_offset AS head
+                 g.resumes, g.requests, p.next_offset AS head,
+                 CASE WHEN g.next_attempt IS NOT NULL AND NOT g.stopped THEN g.held END AS held
              FROM @.group_partitions g JOIN @.stream_partitions p ON p.id = g.partition_id
              ORDER BY g.group_name, g.partition",
         ))
@@ -429,6 +462,7 @@ fn standing(row: &PgRow, names: &mut survey::Names) -> Result<Progress, sqlx::Er
         head: sql::offset(row, "head")?,
         epoch: sql::epoch(row)?,
         stopped: row.try_get("stopped")?,
+        held: row.try_get::<Option<&str>, _>("held")?.and_then(Hold::parse),
         failed_by: row.try_get("failed_by")?,
         control: sql::control(row)?,
     })

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use pelton_core::{Membership, SESSION_TIMEOUT_MS_DEFAULT, Session};
+use pelton_core::{Class, Membership, SESSION_TIMEOUT_MS_DEFAULT, Session};
 use sqlx::{Row, postgres::PgRow};
 
 use super::{
@@ -368,19 +368,20 @@ impl Request for Report<'_> {
                 HandlerState::Refused => "refused",
             };
             sqlx::query(transaction.sql.text(
-                "INSERT INTO @.handlers (handler, host, digest, since, state, error, calls, failures)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                "INSERT INTO @.handlers (handler, host, digest, since, state, error, calls, failures, by_class)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb)
                  ON CONFLICT (handler, host) DO UPDATE SET digest = $3, since = $4, state = $5, error = $6, calls = $7,
-                     failures = $8",
+                     failures = $8, by_class = excluded.by_class",
             ))
             .bind(&report.handler)
             .bind(&report.host)
             .bind(&report.digest)
             .bind(Time(report.since))
             .bind(state)
-            .bind(report.error.as_deref().map(|error| error.replace('\0', "\u{fffd}")))
+            .bind(report.error.as_deref().map(sql::storable))
             .bind(sql::int(report.calls))
             .bind(sql::int(report.failures))
+            .bind(words(&report.by_class)?)
             .execute(&mut *transaction.connection)
             .await?;
         }
@@ -397,7 +398,10 @@ impl Request for Handlers {
     const BEGIN: Option<&'static str> = None;
 
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<Vec<HandlerReport>, Fault> {
-        let all = transaction.sql.text("SELECT * FROM @.handlers ORDER BY handler, host");
+        let all = transaction.sql.text(
+            "SELECT handler, host, digest, since, state, error, calls, failures, by_class::text
+             FROM @.handlers ORDER BY handler, host",
+        );
         let rows = sqlx::query(all).fetch_all(&mut *transaction.connection).await?;
         Ok(rows.iter().map(report).collect::<Result<_, sqlx::Error>>()?)
     }
@@ -417,5 +421,18 @@ fn report(row: &PgRow) -> Result<HandlerReport, sqlx::Error> {
         error: row.try_get("error")?,
         calls: sql::uint(row.try_get("calls")?),
         failures: sql::uint(row.try_get("failures")?),
+        by_class: classes(row.try_get("by_class")?)?,
     })
+}
+
+/// As a JSON object of words and numbers.
+fn words(by_class: &BTreeMap<Class, u64>) -> Result<String, sqlx::Error> {
+    let words: BTreeMap<&str, u64> = by_class.iter().map(|(class, count)| (class.as_str(), *count)).collect();
+    serde_json::to_string(&words).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// Back again. A newer host may know classes that we do not.
+fn classes(json: &str) -> Result<BTreeMap<Class, u64>, sqlx::Error> {
+    let words: BTreeMap<String, u64> = serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok(words.into_iter().filter_map(|(word, count)| Some((Class::parse(&word)?, count))).collect())
 }

@@ -75,10 +75,13 @@ fn event(row: &PgRow) -> Result<Event, sqlx::Error> {
         id: row.try_get_unchecked(2)?,
         key: row.try_get_unchecked(3)?,
         kind: row.try_get_unchecked(4)?,
-        headers: match headers {
-            Some(json) => serde_json::from_slice(json).map_err(|error| sqlx::Error::Decode(error.into()))?,
-            None => Vec::new(),
-        },
+        headers: headers_of(headers)?,
         payload: row.try_get_unchecked(6)?,
     })
+}
+
+/// Headers as they are stored.
+pub(super) fn headers_of(json: Option<&[u8]>) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let Some(json) = json else { return Ok(Vec::new()) };
+    serde_json::from_slice(json).map_err(|error| sqlx::Error::Decode(error.into()))
 }

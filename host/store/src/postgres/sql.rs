@@ -1,11 +1,12 @@
 //! Small things every statement needs: the schema's name, times, numbers, errors.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use pelton_core::{Control, Epoch, Mark, Offset, Timestamp};
+use pelton_core::{Class, Control, Epoch, Failure, Hold, Mark, Offset, Timestamp};
 use sqlx::{
     AssertSqlSafe, Decode, Encode, Postgres, Row, Type,
     encode::IsNull,
@@ -142,20 +143,82 @@ pub(super) fn number(row: &PgRow, column: &str) -> Result<u32, sqlx::Error> {
 }
 
 pub(super) fn control(row: &PgRow) -> Result<Control, sqlx::Error> {
-    Ok(Control { paused: row.try_get("paused")?, resumes: uint(row.try_get("resumes")?) })
+    Ok(Control {
+        paused: row.try_get("paused")?,
+        resumes: uint(row.try_get("resumes")?),
+        requests: uint(row.try_get("requests")?),
+    })
 }
 
-/// From the columns `attempts`, `next_attempt`, `stopped`, `reason`.
+/// A count that is a `bigint` here and fewer bits elsewhere.
+pub(super) fn count(row: &PgRow, column: &str) -> Result<u32, sqlx::Error> {
+    row.try_get::<i64, _>(column).map(|count| u32::try_from(count.max(0)).unwrap_or(u32::MAX))
+}
+
+/// The columns that [`mark`] reads. `g` stands for `group_partitions`.
+macro_rules! mark_columns {
+    () => {
+        "g.committed, g.failed_at, g.attempts, g.next_attempt, g.stopped, g.reason, g.class, g.first_failed,
+             g.last_failed, g.held"
+    };
+}
+
+/// What `group_partitions` is set to when nothing that failed counts any more.
+macro_rules! unmarked {
+    () => {
+        "attempts = 0, next_attempt = NULL, stopped = false, reason = NULL, failed_by = NULL, failed_at = NULL,
+             class = NULL, first_failed = NULL, last_failed = NULL, held = NULL, given_up_in_row = 0"
+    };
+}
+
+pub(super) use {mark_columns, unmarked};
+
+/// From the [`mark_columns`].
 pub(super) fn mark(row: &PgRow) -> Result<Mark, sqlx::Error> {
-    let attempts = u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or_default();
-    let reason = || Ok::<_, sqlx::Error>(row.try_get::<Option<String>, _>("reason")?.unwrap_or_default());
-    if row.try_get("stopped")? {
-        return Ok(Mark::Stop { attempts, reason: reason()? });
+    let next: Option<Time> = row.try_get("next_attempt")?;
+    let stopped: bool = row.try_get("stopped")?;
+    if !stopped && next.is_none() {
+        return Ok(Mark::Clear);
     }
-    match row.try_get::<Option<Time>, _>("next_attempt")? {
-        Some(Time(next)) => Ok(Mark::Retry { attempts, next, reason: reason()? }),
-        None => Ok(Mark::Clear),
+    let at = match row.try_get("failed_at")? {
+        Some(at) => Offset(uint(at)),
+        None => offset(row, "committed")?,
+    };
+    let failure = failure(row)?;
+    let held: Option<&str> = row.try_get("held")?;
+    Ok(match (next, held) {
+        (Some(Time(until)), Some("full")) if !stopped => Mark::Hold { at, failure, until, why: Hold::Full },
+        (Some(Time(until)), Some(_)) if !stopped => Mark::Hold { at, failure, until, why: Hold::Breaker },
+        (Some(Time(next)), None) if !stopped => Mark::Retry { at, failure, next },
+        _ => Mark::Stop { at, failure },
+    })
+}
+
+/// From the columns `class`, `reason`, `attempts`, `first_failed` and `last_failed`. A host of schema 2 knows no class and
+/// no times.
+pub(super) fn failure(row: &PgRow) -> Result<Failure, sqlx::Error> {
+    let class: Option<&str> = row.try_get("class")?;
+    let time = |column| Ok::<_, sqlx::Error>(row.try_get::<Option<Time>, _>(column)?.map_or(Timestamp(0), |Time(t)| t));
+    Ok(Failure {
+        class: class.and_then(Class::parse).unwrap_or(Class::Transient),
+        reason: row.try_get::<Option<String>, _>("reason")?.unwrap_or_default(),
+        attempts: count(row, "attempts")?,
+        first: time("first_failed")?,
+        last: time("last_failed")?,
+    })
+}
+
+/// The word for why a partition paused by itself.
+pub(super) fn held(why: Hold) -> &'static str {
+    match why {
+        Hold::Breaker => "breaker",
+        Hold::Full => "full",
     }
+}
+
+/// PostgreSQL has no text with NUL in it, and why something failed must be stored whatever the handler said.
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
 /// What an error calls for: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.

@@ -105,8 +105,9 @@ impl Request for Declare<'_> {
         let spec = self.0;
         let declared = rules::partitions(spec);
         let payload_bytes_max = sql::int(spec.payload_bytes_max);
-        let found = "SELECT partitions, payload_bytes_max FROM @.streams WHERE name = $1";
-        let mut found: Option<(i32, i64)> =
+        let retention_ms = spec.retention_ms.map(sql::int);
+        let found = "SELECT partitions, payload_bytes_max, retention_ms FROM @.streams WHERE name = $1";
+        let mut found: Option<(i32, i64, Option<i64>)> =
             sqlx::query_as(sql.text(found)).bind(&spec.name).fetch_optional(&mut **connection).await?;
         if found.is_none() {
             // One stream after the other: everybody locks counters in the order of their ids, and those of two streams that
@@ -115,11 +116,13 @@ impl Request for Declare<'_> {
                 .execute(&mut **connection)
                 .await?;
             let created = sqlx::query(sql.text(
-                "INSERT INTO @.streams (name, partitions, payload_bytes_max) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                "INSERT INTO @.streams (name, partitions, payload_bytes_max, retention_ms) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT DO NOTHING",
             ))
             .bind(&spec.name)
             .bind(sql::partition(declared))
             .bind(payload_bytes_max)
+            .bind(retention_ms)
             .execute(&mut **connection)
             .await?;
             if created.rows_affected() == 1 {
@@ -136,18 +139,19 @@ impl Request for Declare<'_> {
                 return Ok(());
             }
             // Somebody was faster.
-            let again = "SELECT partitions, payload_bytes_max FROM @.streams WHERE name = $1 FOR SHARE";
+            let again = "SELECT partitions, payload_bytes_max, retention_ms FROM @.streams WHERE name = $1 FOR SHARE";
             found = sqlx::query_as(sql.text(again)).bind(&spec.name).fetch_optional(&mut **connection).await?;
         }
-        let Some((partitions, limit)) = found else { return Err(sqlx::Error::RowNotFound.into()) };
+        let Some((partitions, limit, retention)) = found else { return Err(sqlx::Error::RowNotFound.into()) };
         let found = u32::try_from(partitions).unwrap_or_default();
         if found != declared {
             return Err(StoreError::PartitionsDiffer { stream: spec.name.clone(), declared, found }.into());
         }
-        if limit != payload_bytes_max {
-            sqlx::query(sql.text("UPDATE @.streams SET payload_bytes_max = $2 WHERE name = $1"))
+        if (limit, retention) != (payload_bytes_max, retention_ms) {
+            sqlx::query(sql.text("UPDATE @.streams SET payload_bytes_max = $2, retention_ms = $3 WHERE name = $1"))
                 .bind(&spec.name)
                 .bind(payload_bytes_max)
+                .bind(retention_ms)
                 .execute(&mut **connection)
                 .await?;
         }
@@ -164,21 +168,22 @@ impl Request for List {
     const BEGIN: Option<&'static str> = None;
 
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<Vec<StreamInfo>, Fault> {
-        let rows: Vec<(String, i32, i64, i64, i64)> = sqlx::query_as(transaction.sql.text(
-            "SELECT s.name, s.partitions, s.payload_bytes_max, p.first_offset, p.next_offset
+        let rows: Vec<(String, i32, i64, Option<i64>, i64, i64)> = sqlx::query_as(transaction.sql.text(
+            "SELECT s.name, s.partitions, s.payload_bytes_max, s.retention_ms, p.first_offset, p.next_offset
              FROM @.streams s JOIN @.stream_partitions p ON p.stream = s.name ORDER BY s.name, p.partition",
         ))
         .fetch_all(&mut *transaction.connection)
         .await?;
         let mut streams: Vec<StreamInfo> = Vec::new();
-        for (name, partitions, payload_bytes_max, first, head) in rows {
+        for (name, partitions, payload_bytes_max, retention, first, head) in rows {
             let partition = StreamPartition { first: Offset(sql::uint(first)), head: Offset(sql::uint(head)) };
             match streams.last_mut().filter(|stream| stream.spec.name == name) {
                 Some(stream) => stream.partitions.push(partition),
                 None => {
                     let (partitions, payload_bytes_max) =
                         (u32::try_from(partitions).unwrap_or_default(), sql::uint(payload_bytes_max));
-                    let spec = StreamSpec { name, partitions, payload_bytes_max };
+                    let retention_ms = retention.map(sql::uint);
+                    let spec = StreamSpec { name, partitions, payload_bytes_max, retention_ms };
                     streams.push(StreamInfo { spec, partitions: vec![partition] });
                 }
             }

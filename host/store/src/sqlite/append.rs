@@ -6,7 +6,7 @@ use pelton_core::{NewEvent, Offset, partition_of};
 use sqlx::SqliteConnection;
 
 use super::{
-    multi_row::MultiRow,
+    multi_row::{self, MultiRow},
     sql,
     transaction::{Counter, Fault, Transaction, Write},
 };
@@ -14,9 +14,6 @@ use crate::{Appended, rules};
 
 /// SQLite's own limit is 10⁹ bytes a row; this leaves room for the rest of it, whatever a stream is declared with.
 const PAYLOAD_BYTES_MAX: u64 = 900_000_000;
-
-/// Payload that goes into one statement, in bytes: each is copied once more for it.
-const STATEMENT_BYTES_MAX: usize = 1 << 20;
 
 /// Events to append to one stream.
 pub(super) struct Append {
@@ -94,7 +91,7 @@ pub(super) async fn append<'e>(
     let mut places = vec![Place { partition: 0, offset: 0, duplicate: false }; events.len()];
     let mut rest = &rows[..];
     while !rest.is_empty() {
-        let (count, statement) = INSERT.first_of(fitting(rest));
+        let (count, statement) = INSERT.first_of(multi_row::fitting(rest.iter().map(|row| row.event.payload.len())));
         let (now, later) = rest.split_at(count);
         match insert(transaction, stream, now, statement, &mut places).await {
             // The index finds duplicates for nothing; only when it has found some are they looked for.
@@ -110,16 +107,6 @@ static INSERT: LazyLock<MultiRow> = LazyLock::new(|| {
     let into = r#"INSERT INTO events (partition_id, "offset", id, key, kind, time, headers, payload) VALUES"#;
     MultiRow::new(into, "(?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
-
-/// How many of the rows go into one statement at most.
-fn fitting(rows: &[Row<'_>]) -> usize {
-    let mut bytes = 0;
-    let fits = |row: &&Row<'_>| {
-        bytes += row.event.payload.len();
-        bytes <= STATEMENT_BYTES_MAX
-    };
-    rows.iter().take_while(fits).count().max(1)
-}
 
 /// Gives out offsets and inserts. A statement that fails has inserted nothing, and no counter has moved.
 async fn insert(
@@ -148,7 +135,7 @@ async fn insert(
             .bind(row.event.key.as_deref())
             .bind(row.event.kind.as_str())
             .bind(time)
-            .bind(headers(row.event)?)
+            .bind(sql::headers(&row.event.headers)?)
             .bind(row.event.payload.as_slice());
         counter.next += 1;
         counter.largest = counter.largest.max(row.event.bytes() as u64);
@@ -159,13 +146,6 @@ async fn insert(
     }
     transaction.wakes = true;
     Ok(())
-}
-
-fn headers(event: &NewEvent) -> Result<Option<String>, sqlx::Error> {
-    if event.headers.is_empty() {
-        return Ok(None);
-    }
-    serde_json::to_string(&event.headers).map(Some).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 /// Inserts those of the rows whose ids are new, and finds the places of the others.

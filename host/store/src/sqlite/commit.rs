@@ -10,8 +10,9 @@ use sqlx::Row;
 
 use super::{
     append,
+    mark::{self, clear_mark, mark_columns},
     multi_row::MultiRow,
-    sql,
+    retention, set_aside, sql,
     transaction::{Fault, Transaction, Write},
 };
 use crate::{StoreError, rules, rules::Fence};
@@ -21,20 +22,20 @@ impl Write for Arc<Commit> {
     const DOING: &'static str = "committing a position";
 
     fn bytes(&self) -> usize {
-        let emits: usize = self.effects.emits.iter().map(|emit| emit.event.bytes()).sum();
-        let state = self.effects.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
-        emits + state.sum::<usize>()
+        Commit::bytes(self)
     }
 
-    /// A lost move is made again, with no effect to make twice. A lost mark would forget attempts that were counted.
+    /// A lost move is made again, with nothing to do twice. A lost mark would forget attempts that were counted.
     fn may_be_lost(&self) -> bool {
-        self.effects.is_empty() && self.mark == Mark::Clear
+        self.only_moves()
     }
 
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<CommitOutcome, Fault> {
         let refusal = refusal(transaction, &self.effects).await?;
         if refusal.is_none() && self.to >= self.from && move_position(transaction, self).await? {
             store_state(transaction, self).await?;
+            retention::remember(transaction, self).await?;
+            set_aside::store(transaction.connection, self).await?;
             append_emits(transaction, &self.effects).await?;
             return Ok(CommitOutcome::Committed);
         }
@@ -60,38 +61,50 @@ async fn refusal(transaction: &mut Transaction<'_>, effects: &Effects) -> Result
     Ok(None)
 }
 
+/// The statement of a move, with what it sets besides.
+macro_rules! update {
+    ($($set:tt)*) => {
+        concat!(
+            "UPDATE group_partitions AS g
+             SET committed = ?1, position = ?2, sequence = ?3, given_up_in_row = ?4, skipped = skipped + ?5,
+                 committed_at = CASE WHEN committed = ?1 THEN committed_at ELSE ?6 END",
+            $($set)*,
+            " WHERE group_name = ?7 AND partition = ?8 AND owner = ?9 AND epoch = ?10 AND committed = ?11
+                AND sequence < ?3
+                AND ?1 <= (SELECT next_offset FROM stream_partitions p WHERE p.id = g.partition_id)"
+        )
+    };
+}
+
+const MOVE: &str = update!("");
+const MOVE_AND_CLEAR: &str = update!(", ", clear_mark!());
+const MOVE_AND_MARK: &str = update!(", (", mark_columns!(), ") = (?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)");
+
 /// The fence and the move in one: false if the row is not as the owner thinks, or the head is nearer than `to`.
 async fn move_position(transaction: &mut Transaction<'_>, commit: &Commit) -> Result<bool, sqlx::Error> {
-    let (next_attempt, stopped, reason) = match &commit.mark {
-        Mark::Clear => (None, false, None),
-        Mark::Retry { next, reason, .. } => (Some(sql::int(next.0)), false, Some(reason.as_str())),
-        Mark::Stop { reason, .. } => (None, true, Some(reason.as_str())),
+    let failed_by = commit.failed_by.as_deref();
+    let (statement, mark) = match &commit.mark {
+        None => (MOVE, None),
+        // What most commits do.
+        Some(Mark::Clear) if failed_by.is_none() => (MOVE_AND_CLEAR, None),
+        Some(mark) => (MOVE_AND_MARK, Some(mark)),
     };
-    let moved = sqlx::query(
-        "UPDATE group_partitions AS g
-         SET committed = ?1, position = ?2, attempts = ?3, next_attempt = ?4, stopped = ?5, reason = ?6,
-             sequence = ?13, failed_by = ?14,
-             committed_at = CASE WHEN committed = ?1 THEN committed_at ELSE ?7 END
-         WHERE group_name = ?8 AND partition = ?9 AND owner = ?10 AND epoch = ?11 AND committed = ?12
-           AND sequence < ?13
-           AND ?1 <= (SELECT next_offset FROM stream_partitions p WHERE p.id = g.partition_id)",
-    )
-    .bind(sql::int(commit.to.0))
-    .bind(sql::int(commit.position.0))
-    .bind(commit.mark.attempts())
-    .bind(next_attempt)
-    .bind(stopped)
-    .bind(reason)
-    .bind(sql::int(transaction.now.0))
-    .bind(&*commit.lease.group)
-    .bind(commit.lease.partition)
-    .bind(&*commit.lease.host)
-    .bind(sql::int(commit.lease.epoch.0))
-    .bind(sql::int(commit.from.0))
-    .bind(sql::int(commit.sequence))
-    .bind(commit.failed_by.as_deref())
-    .execute(&mut *transaction.connection)
-    .await?;
+    let mut query = sqlx::query(statement)
+        .bind(sql::int(commit.to.0))
+        .bind(sql::int(commit.position.0))
+        .bind(sql::int(commit.sequence))
+        .bind(commit.given_up_in_row)
+        .bind(commit.skipped)
+        .bind(sql::int(transaction.now.0))
+        .bind(&*commit.lease.group)
+        .bind(commit.lease.partition)
+        .bind(&*commit.lease.host)
+        .bind(sql::int(commit.lease.epoch.0))
+        .bind(sql::int(commit.from.0));
+    if let Some(mark) = mark {
+        query = mark::bind(query, mark, failed_by);
+    }
+    let moved = query.execute(&mut *transaction.connection).await?;
     Ok(moved.rows_affected() == 1)
 }
 

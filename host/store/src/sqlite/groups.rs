@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use pelton_core::{MemberSeen, Timestamp};
+use pelton_core::{Hold, MemberSeen, Timestamp};
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
 use super::{
     host_locks::HostLocks,
-    sql, survey,
+    mark, sql, survey,
     transaction::{Fault, Transaction, Write},
 };
 use crate::{ConsumerInfo, GroupInfo, GroupPartition, GroupSpec, Progress, Start, StoreError};
@@ -144,9 +144,12 @@ fn place(row: &SqliteRow) -> Result<GroupPartition, sqlx::Error> {
         head: sql::offset(row, "head")?,
         owner: row.try_get("owner")?,
         epoch: sql::epoch(row)?,
-        mark: sql::mark(row)?,
+        mark: mark::read(row)?,
         control: sql::control(row)?,
         committed_at: committed_at.map(|time| Timestamp(sql::uint(time))),
+        letters: sql::uint(row.try_get("letters")?),
+        skipped: sql::uint(row.try_get("skipped")?),
+        given_up_in_row: sql::number(row, "given_up_in_row")?,
     })
 }
 
@@ -154,7 +157,8 @@ fn place(row: &SqliteRow) -> Result<GroupPartition, sqlx::Error> {
 pub(super) async fn progress(reads: &SqlitePool) -> Result<Vec<Progress>, StoreError> {
     let rows = sqlx::query(
         "SELECT g.group_name, g.partition, g.committed, g.epoch, g.owner, g.target, g.stopped, g.failed_by,
-             g.paused, g.resumes, p.next_offset AS head
+             g.paused, g.resumes, g.requests, p.next_offset AS head,
+             CASE WHEN g.next_attempt IS NOT NULL AND NOT g.stopped THEN g.held END AS held
          FROM group_partitions g JOIN stream_partitions p ON p.id = g.partition_id ORDER BY g.group_name, g.partition",
     )
     .fetch_all(reads)
@@ -173,6 +177,7 @@ fn standing(row: &SqliteRow) -> Result<Progress, sqlx::Error> {
         owner: row.try_get::<Option<&str>, _>("owner")?.map(Arc::from),
         target: row.try_get::<Option<&str>, _>("target")?.map(Arc::from),
         stopped: row.try_get("stopped")?,
+        held: row.try_get::<Option<&str>, _>("held")?.and_then(Hold::parse),
         failed_by: row.try_get("failed_by")?,
         control: sql::control(row)?,
     })

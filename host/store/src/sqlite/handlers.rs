@@ -1,5 +1,8 @@
 //! What hosts report of their handlers.
 
+use std::collections::BTreeMap;
+
+use pelton_core::Class;
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
 use super::{
@@ -26,9 +29,10 @@ impl Write for Report {
                 HandlerState::Live => "live",
                 HandlerState::Refused => "refused",
             };
+            let by_class = report.by_class.iter().map(|(class, events)| (class.as_str(), *events));
             sqlx::query(
-                "INSERT OR REPLACE INTO handlers (handler, host, digest, since, state, error, calls, failures)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO handlers (handler, host, digest, since, state, error, calls, failures, by_class)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(&report.handler)
             .bind(&report.host)
@@ -38,6 +42,7 @@ impl Write for Report {
             .bind(&report.error)
             .bind(sql::int(report.calls))
             .bind(sql::int(report.failures))
+            .bind(serde_json::Value::from_iter(by_class).to_string())
             .execute(&mut *transaction.connection)
             .await?;
         }
@@ -66,5 +71,12 @@ fn report(row: &SqliteRow) -> Result<HandlerReport, sqlx::Error> {
         error: row.try_get("error")?,
         calls: sql::uint(row.try_get("calls")?),
         failures: sql::uint(row.try_get("failures")?),
+        by_class: by_class(row.try_get("by_class")?)?,
     })
+}
+
+/// Classes that only a newer program knows are left out.
+fn by_class(json: &str) -> Result<BTreeMap<Class, u64>, sqlx::Error> {
+    let words: BTreeMap<String, u64> = serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok(words.into_iter().filter_map(|(word, events)| Some((Class::parse(&word)?, events))).collect())
 }

@@ -21,10 +21,15 @@ struct Migration {
 }
 
 /// In order: a migration's number is its place, from 1.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { sql: include_str!("../../../../migrations/sqlite/0001_streams_and_groups.sql"), min_compatible: 1 },
     // A program that knows only the first takes partitions whoever they are meant for, and clears all hosts when it opens.
     Migration { sql: include_str!("../../../../migrations/sqlite/0002_hosts_and_assignment.sql"), min_compatible: 2 },
+    // A program that knows only the second hands out events whose keys are parked, and moves positions over dead letters.
+    Migration {
+        sql: include_str!("../../../../migrations/sqlite/0003_dead_letters_and_retention.sql"),
+        min_compatible: 3,
+    },
 ];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;

@@ -3,6 +3,9 @@
 /// Rows a statement, largest first. Few sizes, so that every statement is prepared once and stays in the cache.
 const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
+/// Payload that goes into one statement, in bytes: each is copied once more for it.
+const STATEMENT_BYTES_MAX: usize = 1 << 20;
+
 /// One statement in several sizes.
 pub(super) struct MultiRow([String; SIZES.len()]);
 
@@ -17,6 +20,16 @@ impl MultiRow {
         let size = SIZES.iter().position(|size| *size <= rows).unwrap_or(SIZES.len() - 1);
         (SIZES[size], &self.0[size])
     }
+}
+
+/// How many rows with payloads of these sizes, in bytes, go into one statement at most. At least 1.
+pub(super) fn fitting(payloads: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    let fits = |payload: &usize| {
+        bytes += payload;
+        bytes <= STATEMENT_BYTES_MAX
+    };
+    payloads.take_while(fits).count().max(1)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pelton_core::{Event, Offset, Timestamp};
-use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::sql;
 use crate::{ReadLimit, StoreError, rules};
@@ -96,6 +96,23 @@ pub(super) async fn events(
     Ok(events)
 }
 
+/// The event at an offset, if it is there.
+pub(super) async fn event_at(
+    connection: &mut SqliteConnection,
+    partition_id: i64,
+    at: Offset,
+) -> Result<Option<Event>, sqlx::Error> {
+    let row = sqlx::query(
+        r#"SELECT "offset", time, id, key, kind, headers, payload FROM events
+           WHERE partition_id = ? AND "offset" = ?"#,
+    )
+    .bind(partition_id)
+    .bind(sql::int(at.0))
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(event).transpose()
+}
+
 /// The first offset of a partition whose event was appended at a time or later.
 ///
 /// Read from the first event on: clocks step back, so times are not sorted and there is no index to trust. Somebody who
@@ -113,8 +130,9 @@ pub(super) async fn offset_at(reads: &SqlitePool, partition_id: i64, time: Times
     found.map(|offset| Offset(sql::uint(offset))).map_err(|error| sql::unavailable("looking for a time", &error))
 }
 
-/// By place and unchecked, for this is the hot path: the types are those of the schema.
-fn event(row: &SqliteRow) -> Result<Event, sqlx::Error> {
+/// From the first seven columns: offset, time, id, key, kind, headers, payload. By place and unchecked, for this is the
+/// hot path: the types are those of the schema.
+pub(super) fn event(row: &SqliteRow) -> Result<Event, sqlx::Error> {
     let headers: Option<&str> = row.try_get_unchecked(5)?;
     Ok(Event {
         offset: Offset(sql::uint(row.try_get_unchecked(0)?)),

@@ -7,6 +7,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     host_locks::HostLocks,
+    mark::clear_mark,
     sql, survey,
     transaction::{Fault, Transaction, Write},
 };
@@ -45,17 +46,20 @@ impl Write for Move {
 }
 
 async fn check(connection: &mut SqliteConnection, reset: &Reset, partition: u32, to: Offset) -> Result<(), Fault> {
-    let found: Option<(i64, i64, bool)> = sqlx::query_as(
-        "SELECT p.first_offset, p.next_offset,
+    let found: Option<(i64, i64, i64, bool)> = sqlx::query_as(
+        r#"SELECT p.first_offset, p.next_offset,
+             (SELECT count(*) FROM dead_letters d
+              WHERE d.group_name = g.group_name AND d.partition = g.partition AND d."offset" >= ?3),
              EXISTS (SELECT 1 FROM state s WHERE s.group_name = g.group_name AND s.partition = g.partition)
          FROM group_partitions g JOIN stream_partitions p ON p.id = g.partition_id
-         WHERE g.group_name = ? AND g.partition = ?",
+         WHERE g.group_name = ?1 AND g.partition = ?2"#,
     )
     .bind(&reset.group)
     .bind(partition)
+    .bind(sql::int(to.0))
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((first, head, has_state)) = found else {
+    let Some((first, head, letters, has_state)) = found else {
         let partitions: u32 = sqlx::query_scalar("SELECT count(*) FROM group_partitions WHERE group_name = ?")
             .bind(&reset.group)
             .fetch_one(connection)
@@ -63,6 +67,9 @@ async fn check(connection: &mut SqliteConnection, reset: &Reset, partition: u32,
         return Err(rules::unknown_group_partition(&reset.group, partition, partitions).into());
     };
     rules::check_reset(&reset.group, partition, to, Offset(sql::uint(first)), Offset(sql::uint(head)))?;
+    if letters > 0 {
+        return Err(rules::letters_in_range(&reset.group, sql::uint(letters)).into());
+    }
     if has_state && reset.clear_state.is_none() {
         return Err(StoreError::HasState { group: reset.group.clone() }.into());
     }
@@ -77,18 +84,24 @@ async fn move_one(
     to: Offset,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    sqlx::query(concat!(
         "UPDATE group_partitions
-         SET committed = ?3, position = ?3, committed_at = ?4, owner = NULL, attempts = 0, next_attempt = NULL,
-             stopped = 0, reason = NULL, failed_by = NULL
-         WHERE group_name = ?1 AND partition = ?2",
-    )
+         SET committed = ?3, position = ?3, committed_at = ?4, owner = NULL, given_up_in_row = 0, ",
+        clear_mark!(),
+        " WHERE group_name = ?1 AND partition = ?2",
+    ))
     .bind(&reset.group)
     .bind(partition)
     .bind(sql::int(to.0))
     .bind(sql::int(now.0))
     .execute(&mut *connection)
     .await?;
+    sqlx::query(r#"DELETE FROM remembered WHERE group_name = ? AND partition = ? AND "offset" >= ?"#)
+        .bind(&reset.group)
+        .bind(partition)
+        .bind(sql::int(to.0))
+        .execute(&mut *connection)
+        .await?;
     if reset.clear_state == Some(true) {
         sqlx::query("DELETE FROM state WHERE group_name = ? AND partition = ?")
             .bind(&reset.group)
@@ -99,9 +112,10 @@ async fn move_one(
     Ok(())
 }
 
-/// Removes a group with its positions and state.
+/// Removes a group with its positions, state and remembered ids.
 pub(super) struct Delete {
     pub(super) group: String,
+    pub(super) with_letters: bool,
     pub(super) locks: Arc<HostLocks>,
 }
 
@@ -111,9 +125,20 @@ impl Write for Delete {
 
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         check_group(transaction.connection, &self.group).await?;
+        if !self.with_letters {
+            let letters: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters WHERE group_name = ?")
+                .bind(&self.group)
+                .fetch_one(&mut *transaction.connection)
+                .await?;
+            if letters > 0 {
+                return Err(rules::letters_to_delete(&self.group, sql::uint(letters)).into());
+            }
+        }
         refuse_active(transaction, &self.group, &self.locks, rules::REMEDY_DELETE).await?;
         for statement in [
             "DELETE FROM state WHERE group_name = ?",
+            "DELETE FROM remembered WHERE group_name = ?",
+            "DELETE FROM dead_letters WHERE group_name = ?",
             "DELETE FROM members WHERE group_name = ?",
             "DELETE FROM group_partitions WHERE group_name = ?",
             "DELETE FROM groups WHERE name = ?",

@@ -4,6 +4,8 @@ use pelton_core::{Acquired, Claim, Lease, Session};
 use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::{
+    letters,
+    mark::{self, clear_mark, mark_columns},
     sql,
     transaction::{Fault, Transaction, Write},
 };
@@ -24,14 +26,15 @@ impl Write for Acquire {
         check_partition(transaction.connection, &self.group, Some(self.partition)).await?;
         transaction.write_counters().await?;
         // An alias would not be seen from within RETURNING.
-        let row = sqlx::query(
+        let row = sqlx::query(concat!(
             "UPDATE group_partitions SET epoch = epoch + 1, sequence = 0, owner = ?3, position = committed
              WHERE group_name = ?1 AND partition = ?2 AND target = ?3 AND (owner IS NULL OR owner = ?3)
                AND EXISTS (SELECT 1 FROM hosts h JOIN members m ON m.host = h.host AND m.group_name = ?1
                            WHERE h.host = ?3 AND h.incarnation = ?4 AND NOT h.expelled AND NOT m.expelled)
-             RETURNING epoch, committed, attempts, next_attempt, stopped, reason, failed_by, paused, resumes,
-                 (SELECT next_offset FROM stream_partitions p WHERE p.id = group_partitions.partition_id) AS head",
-        )
+             RETURNING epoch, committed, paused, resumes, requests, given_up_in_row, letters,
+                 (SELECT next_offset FROM stream_partitions p WHERE p.id = group_partitions.partition_id) AS head, ",
+            mark_columns!(),
+        ))
         .bind(&self.group)
         .bind(self.partition)
         .bind(&*self.session.host)
@@ -40,18 +43,28 @@ impl Write for Acquire {
         .await?;
         let Some(row) = row else { return Ok(Acquired::NotYet) };
         transaction.wakes = true;
-        Ok(Acquired::Claimed(claim(&row)?))
+        let mut claim = claim(&row)?;
+        if claim.letters > 0 {
+            (claim.parked, claim.letters_requested) =
+                letters::of_partition(transaction.connection, &self.group, self.partition).await?;
+        }
+        Ok(Acquired::Claimed(claim))
     }
 }
 
+/// All but what only the letters themselves can tell.
 fn claim(row: &SqliteRow) -> Result<Claim, sqlx::Error> {
     Ok(Claim {
         epoch: sql::epoch(row)?,
         committed: sql::offset(row, "committed")?,
         head: sql::offset(row, "head")?,
-        mark: sql::mark(row)?,
+        mark: mark::read(row)?,
         failed_by: row.try_get("failed_by")?,
         control: sql::control(row)?,
+        given_up_in_row: sql::number(row, "given_up_in_row")?,
+        letters: sql::uint(row.try_get("letters")?),
+        letters_requested: false,
+        parked: Vec::new(),
     })
 }
 
@@ -116,12 +129,11 @@ impl Write for Resume {
 
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         check_partition(transaction.connection, &self.group, self.partition).await?;
-        sqlx::query(
-            "UPDATE group_partitions
-             SET paused = 0, resumes = resumes + 1, attempts = 0, next_attempt = NULL, stopped = 0, reason = NULL,
-                 failed_by = NULL
-             WHERE group_name = ?1 AND partition = coalesce(?2, partition)",
-        )
+        sqlx::query(concat!(
+            "UPDATE group_partitions SET paused = 0, resumes = resumes + 1, given_up_in_row = 0, ",
+            clear_mark!(),
+            " WHERE group_name = ?1 AND partition = coalesce(?2, partition)",
+        ))
         .bind(&self.group)
         .bind(self.partition)
         .execute(&mut *transaction.connection)
@@ -132,7 +144,11 @@ impl Write for Resume {
 }
 
 /// Refuses a group or a partition that is not there.
-async fn check_partition(connection: &mut SqliteConnection, group: &str, partition: Option<u32>) -> Result<(), Fault> {
+pub(super) async fn check_partition(
+    connection: &mut SqliteConnection,
+    group: &str,
+    partition: Option<u32>,
+) -> Result<(), Fault> {
     let partitions: u32 = sqlx::query_scalar("SELECT count(*) FROM group_partitions WHERE group_name = ?")
         .bind(group)
         .fetch_one(&mut *connection)

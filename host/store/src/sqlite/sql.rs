@@ -1,6 +1,6 @@
-//! Small things every statement needs: numbers, errors, marks.
+//! Small things every statement needs: numbers, errors, headers.
 
-use pelton_core::{Control, Epoch, Mark, Offset, Timestamp};
+use pelton_core::{Control, Epoch, Offset, Timestamp};
 use sqlx::{Row, SqliteExecutor, sqlite::SqliteRow};
 
 use crate::{StoreError, rules};
@@ -67,20 +67,19 @@ pub(super) fn number(row: &SqliteRow, column: &str) -> Result<u32, sqlx::Error> 
 }
 
 pub(super) fn control(row: &SqliteRow) -> Result<Control, sqlx::Error> {
-    Ok(Control { paused: row.try_get("paused")?, resumes: uint(row.try_get("resumes")?) })
+    Ok(Control {
+        paused: row.try_get("paused")?,
+        resumes: uint(row.try_get("resumes")?),
+        requests: uint(row.try_get("requests")?),
+    })
 }
 
-/// From the columns `attempts`, `next_attempt`, `stopped`, `reason`.
-pub(super) fn mark(row: &SqliteRow) -> Result<Mark, sqlx::Error> {
-    let attempts = number(row, "attempts")?;
-    let reason = || Ok::<_, sqlx::Error>(row.try_get::<Option<String>, _>("reason")?.unwrap_or_default());
-    if row.try_get("stopped")? {
-        return Ok(Mark::Stop { attempts, reason: reason()? });
+/// An event's headers as a JSON array of pairs; NULL for none.
+pub(super) fn headers(headers: &[(String, String)]) -> Result<Option<String>, sqlx::Error> {
+    if headers.is_empty() {
+        return Ok(None);
     }
-    match row.try_get::<Option<i64>, _>("next_attempt")? {
-        Some(next) => Ok(Mark::Retry { attempts, next: Timestamp(uint(next)), reason: reason()? }),
-        None => Ok(Mark::Clear),
-    }
+    serde_json::to_string(headers).map(Some).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 /// An error that names the streams there are.

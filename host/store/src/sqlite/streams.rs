@@ -20,16 +20,19 @@ impl Write for Declare {
         let spec = &self.0;
         let declared = rules::partitions(spec);
         let payload_bytes_max = sql::int(spec.payload_bytes_max);
+        let retention_ms = spec.retention_ms.map(sql::int);
         if let Some(stream) = transaction.stream(&spec.name).await? {
             let found = stream.partitions.len() as u32;
             if found != declared {
                 return Err(StoreError::PartitionsDiffer { stream: spec.name.clone(), declared, found }.into());
             }
-            if stream.payload_bytes_max == sql::uint(payload_bytes_max) {
+            let same = stream.payload_bytes_max == sql::uint(payload_bytes_max);
+            if same && stream.retention_ms == retention_ms.map(sql::uint) {
                 return Ok(());
             }
-            sqlx::query("UPDATE streams SET payload_bytes_max = ? WHERE name = ?")
+            sqlx::query("UPDATE streams SET payload_bytes_max = ?, retention_ms = ? WHERE name = ?")
                 .bind(payload_bytes_max)
+                .bind(retention_ms)
                 .bind(&spec.name)
                 .execute(&mut *transaction.connection)
                 .await?;
@@ -38,10 +41,11 @@ impl Write for Declare {
             transaction.log.forget_stream(&spec.name);
             return Ok(());
         }
-        sqlx::query("INSERT INTO streams (name, partitions, payload_bytes_max) VALUES (?, ?, ?)")
+        sqlx::query("INSERT INTO streams (name, partitions, payload_bytes_max, retention_ms) VALUES (?, ?, ?, ?)")
             .bind(&spec.name)
             .bind(declared)
             .bind(payload_bytes_max)
+            .bind(retention_ms)
             .execute(&mut *transaction.connection)
             .await?;
         sqlx::query(
@@ -59,20 +63,21 @@ impl Write for Declare {
 
 /// All streams, by name.
 pub(super) async fn list(reads: &SqlitePool) -> Result<Vec<StreamInfo>, StoreError> {
-    let rows: Vec<(String, u32, i64, i64, i64)> = sqlx::query_as(
-        "SELECT s.name, s.partitions, s.payload_bytes_max, p.first_offset, p.next_offset
+    let rows: Vec<(String, u32, i64, Option<i64>, i64, i64)> = sqlx::query_as(
+        "SELECT s.name, s.partitions, s.payload_bytes_max, s.retention_ms, p.first_offset, p.next_offset
          FROM streams s JOIN stream_partitions p ON p.stream = s.name ORDER BY s.name, p.partition",
     )
     .fetch_all(reads)
     .await
     .map_err(|error| sql::unavailable("listing streams", &error))?;
     let mut streams: Vec<StreamInfo> = Vec::new();
-    for (name, partitions, payload_bytes_max, first, head) in rows {
+    for (name, partitions, payload_bytes_max, retention_ms, first, head) in rows {
         let partition = StreamPartition { first: Offset(sql::uint(first)), head: Offset(sql::uint(head)) };
         match streams.last_mut().filter(|stream| stream.spec.name == name) {
             Some(stream) => stream.partitions.push(partition),
             None => {
-                let spec = StreamSpec { name, partitions, payload_bytes_max: sql::uint(payload_bytes_max) };
+                let (payload_bytes_max, retention_ms) = (sql::uint(payload_bytes_max), retention_ms.map(sql::uint));
+                let spec = StreamSpec { name, partitions, payload_bytes_max, retention_ms };
                 streams.push(StreamInfo { spec, partitions: vec![partition] });
             }
         }

@@ -51,6 +51,16 @@ pub(super) enum Fault {
     Failed(sqlx::Error),
 }
 
+impl Fault {
+    /// What a reader says of it, who has nothing to roll back.
+    pub(super) fn into_error(self, doing: &'static str) -> StoreError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Failed(error) => sql::unavailable(doing, &error),
+        }
+    }
+}
+
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         Self::Refused(error)
@@ -83,6 +93,7 @@ pub(super) struct Log {
 
 pub(super) struct LogStream {
     pub(super) payload_bytes_max: u64,
+    pub(super) retention_ms: Option<u64>,
     pub(super) partitions: Vec<LogPartition>,
 }
 
@@ -152,18 +163,18 @@ impl Transaction<'_> {
 }
 
 async fn load(connection: &mut SqliteConnection, name: &str) -> Result<Option<LogStream>, sqlx::Error> {
-    let rows: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
-        "SELECT s.payload_bytes_max, p.id, p.next_offset, p.event_bytes_largest
+    let rows: Vec<(i64, Option<i64>, i64, i64, i64)> = sqlx::query_as(
+        "SELECT s.payload_bytes_max, s.retention_ms, p.id, p.next_offset, p.event_bytes_largest
          FROM streams s JOIN stream_partitions p ON p.stream = s.name WHERE s.name = ? ORDER BY p.partition",
     )
     .bind(name)
     .fetch_all(connection)
     .await?;
-    let Some((payload_bytes_max, ..)) = rows.first() else { return Ok(None) };
-    let payload_bytes_max = sql::uint(*payload_bytes_max);
-    let partition = |(_, id, next, largest): (i64, i64, i64, i64)| {
+    let Some((payload_bytes_max, retention_ms, ..)) = rows.first() else { return Ok(None) };
+    let (payload_bytes_max, retention_ms) = (sql::uint(*payload_bytes_max), retention_ms.map(sql::uint));
+    let partition = |(_, _, id, next, largest): (i64, Option<i64>, i64, i64, i64)| {
         let counter = Counter { next: sql::uint(next), largest: sql::uint(largest) };
         LogPartition { id, counter }
     };
-    Ok(Some(LogStream { payload_bytes_max, partitions: rows.into_iter().map(partition).collect() }))
+    Ok(Some(LogStream { payload_bytes_max, retention_ms, partitions: rows.into_iter().map(partition).collect() }))
 }

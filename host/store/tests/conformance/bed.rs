@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,12 +10,13 @@ use std::{
 };
 
 use pelton_core::{
-    Acquired, Claim, Commit, CommitOutcome, Decision, Effects, Emit, Event, Expelled, GroupSeen, HostSeen, Lease,
-    LockSeen, Membership, NewEvent, Offset, Session, Timestamp, partition_of,
+    Acquired, Claim, Class, Commit, CommitOutcome, DeadLetter, Decision, Effects, Emit, Event, Expelled, Failure,
+    GroupSeen, HostSeen, Lease, LetterRequest, LockSeen, Mark, Membership, NewEvent, Offset, Session, Timestamp,
+    partition_of,
 };
 use pelton_store::{
-    Appended, GroupPartition, GroupSpec, MemoryStore, PostgresStore, ReadLimit, Registration, Start, Store,
-    StoreOptions, StreamSpec, open,
+    Appended, GroupPartition, GroupSpec, LetterInfo, LetterQuery, MemoryStore, PostgresStore, ReadLimit, Registration,
+    Start, Store, StoreOptions, StreamSpec, open,
 };
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -87,8 +89,7 @@ impl Bed {
     }
 
     pub(crate) async fn stream(&self, name: &str, partitions: u32) {
-        let spec = StreamSpec { name: name.into(), partitions, payload_bytes_max: PAYLOAD_BYTES_MAX };
-        self.store.declare_stream(&spec).await.unwrap();
+        self.store.declare_stream(&stream(name, partitions)).await.unwrap();
     }
 
     pub(crate) async fn group(&self, name: &str, stream: &str) {
@@ -101,6 +102,41 @@ impl Bed {
         self.group("billing", "orders").await;
         let events = (0..events).map(|n| event(&format!("o{n}"))).collect();
         self.store.append("orders", events).await.unwrap();
+    }
+
+    /// A stream `orders` of one partition with an event of each of these keys, `o0` and so on (`-` is none), and a group
+    /// `billing` on it.
+    pub(crate) async fn orders_of(&self, keys: &[&str]) {
+        self.orders(0).await;
+        let of = |(n, key): (usize, &&str)| match *key {
+            "-" => event(&format!("o{n}")),
+            key => keyed(&format!("o{n}"), key),
+        };
+        self.store.append("orders", keys.iter().enumerate().map(of).collect()).await.unwrap();
+    }
+
+    /// Sets events of `orders` aside, beginning at the position, which moves past them. With `parks` they park their keys.
+    pub(crate) async fn set_aside(&self, lease: &Lease, offsets: Range<u64>, parks: bool) {
+        let events = self.read("orders", lease.partition).await.into_iter();
+        let events = events.filter(|event| offsets.contains(&event.offset.0));
+        let set_aside = events.map(|event| letter(event, parks)).collect();
+        let commit = Commit { set_aside, ..moves(lease, offsets.start, offsets.end) };
+        assert_eq!(self.commit(commit).await, CommitOutcome::Committed);
+    }
+
+    /// Dead letters of `billing`.
+    pub(crate) async fn letters(&self, query: &LetterQuery) -> Vec<LetterInfo> {
+        self.store.letters("billing", query, None, ALL).await.unwrap()
+    }
+
+    /// All dead letters of `billing`, without where they stand.
+    pub(crate) async fn dead(&self) -> Vec<DeadLetter> {
+        self.letters(&LetterQuery::default()).await.into_iter().map(|info| info.letter).collect()
+    }
+
+    /// Asks something of dead letters of `billing`, and tells of how many.
+    pub(crate) async fn ask(&self, query: &LetterQuery, request: LetterRequest) -> u64 {
+        self.store.request_letters("billing", query, request).await.unwrap()
     }
 
     pub(crate) async fn append(&self, stream: &str, ids: &[&str]) -> Vec<Appended> {
@@ -249,6 +285,11 @@ fn clock() -> (Arc<AtomicU64>, pelton_store::Clock) {
     (now, Arc::new(move || Timestamp(read.load(Ordering::Relaxed))))
 }
 
+/// A stream that keeps its events for ever.
+pub(crate) fn stream(name: &str, partitions: u32) -> StreamSpec {
+    StreamSpec { name: name.into(), partitions, payload_bytes_max: PAYLOAD_BYTES_MAX, retention_ms: None }
+}
+
 pub(crate) fn group(name: &str, stream: &str, start: Start) -> GroupSpec {
     GroupSpec { name: name.into(), stream: stream.into(), handler: "handler".into(), start }
 }
@@ -273,6 +314,38 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 /// A commit that moves the position and nothing else.
 pub(crate) fn moves(lease: &Lease, from: u64, to: u64) -> Commit {
     Commit::moving(lease.clone(), NEXT.fetch_add(1, Ordering::Relaxed), Offset(from), Offset(to))
+}
+
+/// What is known of an event that failed so often.
+pub(crate) fn failure(attempts: u32, reason: &str) -> Failure {
+    let (first, last) = (Timestamp(100), Timestamp(100 + u64::from(attempts)));
+    Failure { class: Class::Transient, reason: reason.into(), attempts, first, last }
+}
+
+/// An event that failed once and is set aside.
+pub(crate) fn letter(event: Event, parks: bool) -> DeadLetter {
+    let (failure, parks) = (failure(1, "bad"), parks && event.key.is_some());
+    DeadLetter { event, failure, digest: Some("sha256:1".into()), parks, request: None, edited: false }
+}
+
+/// The dead letters of a key.
+pub(crate) fn of_key(key: &str) -> LetterQuery {
+    LetterQuery { key: Some(key.into()), ..LetterQuery::default() }
+}
+
+/// The dead letters at an offset.
+pub(crate) fn at(offset: u64) -> LetterQuery {
+    LetterQuery { offset: Some(Offset(offset)), ..LetterQuery::default() }
+}
+
+/// A partition stopped at an event that failed so often.
+pub(crate) fn stop(at: u64, attempts: u32) -> Mark {
+    Mark::Stop { at: Offset(at), failure: failure(attempts, "bad") }
+}
+
+/// An event that failed so often waits for its next attempt.
+pub(crate) fn retry(at: u64, attempts: u32) -> Mark {
+    Mark::Retry { at: Offset(at), failure: failure(attempts, "later"), next: Timestamp(5_000) }
 }
 
 pub(crate) fn emits(stream: &str, ids: &[&str]) -> Effects {

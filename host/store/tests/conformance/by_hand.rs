@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pelton_core::{Commit, CommitOutcome, Mark, Offset, Timestamp};
 use pelton_store::{Reset, StoreError};
 
-use crate::bed::{Bed, key_for, keyed, moves, writes};
+use crate::bed::{Bed, key_for, keyed, moves, stop, writes};
 
 fn reset(to: &[(u32, u64)]) -> Reset {
     let to: BTreeMap<u32, Offset> = to.iter().map(|(partition, offset)| (*partition, Offset(*offset))).collect();
@@ -28,13 +28,13 @@ async fn state_in_two(bed: &Bed) {
 pub(crate) async fn a_reset_moves_positions_and_fences_the_owner(bed: Bed) {
     bed.orders(5).await;
     let lease = bed.acquire("billing", 0, "one").await;
-    let mark = Mark::Stop { attempts: 3, reason: "bad".into() };
-    let stopped = Commit { mark, failed_by: Some("sha256:1".into()), ..moves(&lease, 0, 3) };
-    bed.commit(stopped).await;
+    let (mark, failed_by) = (Some(stop(3, 3)), Some("sha256:1".into()));
+    bed.commit(Commit { mark, failed_by, given_up_in_row: 2, ..moves(&lease, 0, 3) }).await;
     bed.set_time(7_000).await;
     bed.store.reset(&reset(&[(0, 1)])).await.unwrap();
     let place = bed.place("billing", 0).await;
     assert_eq!((place.committed, place.position, place.mark), (Offset(1), Offset(1), Mark::Clear));
+    assert_eq!(place.given_up_in_row, 0);
     assert_eq!((place.owner, place.committed_at), (None, Some(Timestamp(7_000))));
     assert_eq!(bed.commit(moves(&lease, 3, 4)).await, CommitOutcome::Fenced);
     assert_eq!(bed.commit(moves(&lease, 1, 2)).await, CommitOutcome::Fenced, "even from the right position");
@@ -136,13 +136,13 @@ pub(crate) async fn a_deleted_group_leaves_nothing(bed: Bed) {
     bed.group("audit", "orders").await;
     let lease = bed.acquire("billing", 0, "one").await;
     let other = bed.acquire("audit", 0, "one").await;
-    bed.store.delete_group("billing").await.unwrap();
+    bed.store.delete_group("billing", false).await.unwrap();
     let names: Vec<String> = bed.store.groups().await.unwrap().into_iter().map(|group| group.name).collect();
     assert_eq!(names, ["audit"]);
     assert!(bed.store.progress().await.unwrap().iter().all(|one| one.group == "audit"));
     assert_eq!(bed.commit(moves(&lease, 2, 2)).await, CommitOutcome::Fenced);
     assert_eq!(bed.commit(moves(&other, 0, 0)).await, CommitOutcome::Committed);
-    let error = bed.store.delete_group("billing").await.unwrap_err();
+    let error = bed.store.delete_group("billing", false).await.unwrap_err();
     assert!(matches!(error, StoreError::UnknownGroup { .. }), "{error}");
 }
 
@@ -151,17 +151,17 @@ pub(crate) async fn a_group_with_active_members_is_not_deleted(bed: Bed) {
     let one = bed.register("one", &["billing"]).await;
     bed.register("two", &["billing"]).await;
     bed.expel("two", None).await;
-    let error = bed.store.delete_group("billing").await.unwrap_err();
+    let error = bed.store.delete_group("billing", false).await.unwrap_err();
     assert!(matches!(&error, StoreError::GroupActive { members, .. } if members == &["one"]), "{error}");
     bed.store.deregister(&one).await.unwrap();
-    bed.store.delete_group("billing").await.unwrap();
+    bed.store.delete_group("billing", false).await.unwrap();
     assert!(bed.store.hosts().await.unwrap()[0].groups.is_empty(), "the expelled is no member of it any more");
 }
 
 pub(crate) async fn a_group_deleted_and_created_again_starts_anew(bed: Bed) {
     state_in_two(&bed).await;
     bed.store.pause("billing", None, true).await.unwrap();
-    bed.store.delete_group("billing").await.unwrap();
+    bed.store.delete_group("billing", false).await.unwrap();
     bed.group("billing", "orders").await;
     let place = bed.place("billing", 0).await;
     assert_eq!((place.committed, place.committed_at, place.control.paused), (Offset(0), None, false));

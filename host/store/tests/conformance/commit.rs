@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
-use pelton_core::{Commit, CommitOutcome, Effects, Emit, Epoch, Lease, Mark, NewEvent, Offset, Timestamp};
+use pelton_core::{
+    Class, Commit, CommitOutcome, Effects, Emit, Epoch, Failure, Hold, Lease, Mark, NewEvent, Offset, Timestamp,
+};
 
-use crate::bed::{Bed, PAYLOAD_BYTES_MAX, emits, event, key_for, keyed, moves, writes};
+use crate::bed::{Bed, PAYLOAD_BYTES_MAX, emits, event, failure, key_for, keyed, moves, retry, stop, writes};
 
 pub(crate) async fn position_state_and_emits_are_stored_together(bed: Bed) {
     bed.orders(5).await;
@@ -70,9 +72,10 @@ pub(crate) async fn nothing_of_a_fenced_commit_is_kept(bed: Bed) {
     bed.acquire("billing", 0, "two").await;
     let mut effects = emits("invoices", &["i1"]);
     effects.extend(writes("total", Some("12")));
-    let mark = Mark::Stop { attempts: 1, reason: "bad".into() };
-    assert_eq!(bed.commit(Commit { effects, mark, ..moves(&old, 0, 3) }).await, CommitOutcome::Fenced);
+    let commit = Commit { effects, mark: Some(stop(3, 1)), given_up_in_row: 1, skipped: 1, ..moves(&old, 0, 3) };
+    assert_eq!(bed.commit(commit).await, CommitOutcome::Fenced);
     let place = bed.place("billing", 0).await;
+    assert_eq!((place.given_up_in_row, place.skipped), (0, 0));
     assert_eq!((place.committed, place.mark, place.committed_at), (Offset(0), Mark::Clear, None));
     assert!(bed.ids("invoices", 0).await.is_empty());
     assert_eq!(bed.state("billing", 0, "total").await, None);
@@ -97,18 +100,17 @@ pub(crate) async fn a_repeated_commit_stores_nothing_twice(bed: Bed) {
 pub(crate) async fn a_copy_that_arrives_after_a_later_commit_is_fenced(bed: Bed) {
     bed.orders(5).await;
     let lease = bed.acquire("billing", 0, "host").await;
-    let mark = |attempts| Mark::Retry { attempts, next: Timestamp(9), reason: String::new() };
-    let early = Commit { mark: mark(1), ..moves(&lease, 0, 0) };
+    let early = Commit { mark: Some(retry(0, 1)), ..moves(&lease, 0, 0) };
     bed.commit(early.clone()).await;
-    bed.commit(Commit { mark: mark(2), ..moves(&lease, 0, 0) }).await;
+    bed.commit(Commit { mark: Some(retry(0, 2)), ..moves(&lease, 0, 0) }).await;
     assert_eq!(bed.commit(early).await, CommitOutcome::Fenced, "the position alone does not tell that it is late");
-    assert_eq!(bed.place("billing", 0).await.mark, mark(2));
+    assert_eq!(bed.place("billing", 0).await.mark, retry(0, 2));
 }
 
 pub(crate) async fn the_version_that_failed_is_told_to_the_next_owner(bed: Bed) {
     bed.orders(5).await;
     let lease = bed.acquire("billing", 0, "host").await;
-    let (mark, failed_by) = (Mark::Stop { attempts: 1, reason: String::new() }, Some("sha256:1".to_owned()));
+    let (mark, failed_by) = (Some(stop(0, 1)), Some("sha256:1".to_owned()));
     bed.commit(Commit { mark, failed_by: failed_by.clone(), ..moves(&lease, 0, 0) }).await;
     assert_eq!(bed.claim("billing", 0, "other").await.failed_by, failed_by);
 }
@@ -117,35 +119,129 @@ pub(crate) async fn a_repeated_commit_that_moves_nothing_is_taken_again(bed: Bed
     bed.orders(5).await;
     bed.stream("invoices", 1).await;
     let lease = bed.acquire("billing", 0, "host").await;
-    let mark = Mark::Retry { attempts: 1, next: Timestamp(5_000), reason: "later".into() };
-    let commit = Commit { mark: mark.clone(), effects: emits("invoices", &["i1"]), ..moves(&lease, 0, 0) };
+    let commit = Commit { mark: Some(retry(0, 1)), effects: emits("invoices", &["i1"]), ..moves(&lease, 0, 0) };
     assert_eq!(bed.commit(commit.clone()).await, CommitOutcome::Committed);
     assert_eq!(bed.commit(commit).await, CommitOutcome::Committed);
-    assert_eq!(bed.place("billing", 0).await.mark, mark);
+    assert_eq!(bed.place("billing", 0).await.mark, retry(0, 1));
     assert_eq!(bed.ids("invoices", 0).await, ["i1"]);
 }
 
 pub(crate) async fn a_mark_is_stored_and_returned_when_acquired(bed: Bed) {
     bed.orders(5).await;
-    let marks = [
-        Mark::Retry { attempts: 2, next: Timestamp(5_000), reason: "schlägt fehl".into() },
-        Mark::Stop { attempts: 3, reason: String::new() },
+    let known = |class, reason: &str, attempts| {
+        let (first, last) = (Timestamp(1_700_000_000_123), Timestamp(1_700_000_004_567));
+        Failure { class, reason: reason.into(), attempts, first, last }
+    };
+    // Under manual commits the failed event lies past the position.
+    let (at, next) = (Offset(3), Timestamp(1_700_000_009_999));
+    let hold = |failure, why| Mark::Hold { at, failure, until: next, why };
+    let mut marks = vec![
+        Mark::Retry { at: Offset(0), failure: known(Class::Transient, "schlägt fehl\n\tat \"main\"", 2), next },
+        Mark::Retry { at, failure: known(Class::Timeout, "", 70_000), next },
+        hold(known(Class::Permanent, "it's", 1), Hold::Breaker),
+        hold(known(Class::Parked, "waits", 0), Hold::Full),
+        Mark::Stop { at, failure: known(Class::Trap, &"long ".repeat(800), 3) },
     ];
+    marks.extend(Class::ALL.map(|class| Mark::Stop { at, failure: known(class, "bad", 1) }));
     for mark in marks {
         let lease = bed.acquire("billing", 0, "one").await;
-        bed.commit(Commit { mark: mark.clone(), ..moves(&lease, 0, 0) }).await;
+        bed.commit(Commit { mark: Some(mark.clone()), ..moves(&lease, 0, 0) }).await;
         assert_eq!(bed.place("billing", 0).await.mark, mark);
         assert_eq!(bed.claim("billing", 0, "two").await.mark, mark);
     }
 }
 
-pub(crate) async fn a_commit_without_a_mark_clears_it(bed: Bed) {
+pub(crate) async fn a_mark_replaces_the_one_before_whole(bed: Bed) {
     bed.orders(5).await;
     let lease = bed.acquire("billing", 0, "host").await;
-    let mark = Mark::Retry { attempts: 1, next: Timestamp(5_000), reason: "later".into() };
-    bed.commit(Commit { mark, ..moves(&lease, 0, 0) }).await;
+    let hold = Mark::Hold { at: Offset(4), failure: failure(7, "row"), until: Timestamp(9_000), why: Hold::Full };
+    for mark in [hold, retry(1, 1), stop(0, 2), retry(2, 3), Mark::Clear] {
+        bed.commit(Commit { mark: Some(mark.clone()), ..moves(&lease, 0, 0) }).await;
+        assert_eq!(bed.place("billing", 0).await.mark, mark);
+    }
+}
+
+pub(crate) async fn progress_tells_a_stop_and_why_a_partition_is_held(bed: Bed) {
+    bed.orders(5).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    let hold = |why| Mark::Hold { at: Offset(0), failure: failure(7, "row"), until: Timestamp(9_000), why };
+    let told = async || {
+        let progress = bed.store.progress().await.unwrap();
+        (progress[0].stopped, progress[0].held)
+    };
+    assert_eq!(told().await, (false, None));
+    for (mark, expected) in [
+        (stop(2, 1), (true, None)),
+        (hold(Hold::Breaker), (false, Some(Hold::Breaker))),
+        (hold(Hold::Full), (false, Some(Hold::Full))),
+        (retry(0, 1), (false, None)),
+        (hold(Hold::Full), (false, Some(Hold::Full))),
+        (stop(2, 1), (true, None)),
+        (hold(Hold::Breaker), (false, Some(Hold::Breaker))),
+        (Mark::Clear, (false, None)),
+        (hold(Hold::Full), (false, Some(Hold::Full))),
+    ] {
+        bed.commit(Commit { mark: Some(mark), ..moves(&lease, 0, 0) }).await;
+        assert_eq!(told().await, expected);
+    }
+    bed.store.resume("billing", None).await.unwrap();
+    assert_eq!(told().await, (false, None));
+}
+
+pub(crate) async fn a_reason_of_any_text_refuses_no_commit(bed: Bed) {
+    bed.orders(5).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    // No column of PostgreSQL takes a NUL, and a guest writes what it likes.
+    let mark = Mark::Stop { at: Offset(0), failure: failure(1, "a\0b") };
+    let outcome = bed.commit(Commit { mark: Some(mark), ..moves(&lease, 0, 0) }).await;
+    assert_eq!(outcome, CommitOutcome::Committed);
+    let mark = bed.place("billing", 0).await.mark;
+    let reason = &mark.failed().unwrap().1.reason;
+    assert!(reason.starts_with('a') && reason.ends_with('b'), "{reason:?}");
+}
+
+pub(crate) async fn a_commit_that_says_nothing_of_the_mark_leaves_it(bed: Bed) {
+    bed.orders(5).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    let failed_by = Some("sha256:1".to_owned());
+    bed.commit(Commit { mark: Some(retry(3, 2)), failed_by: failed_by.clone(), ..moves(&lease, 0, 0) }).await;
+    assert_eq!(bed.commit(Commit { mark: None, ..moves(&lease, 0, 2) }).await, CommitOutcome::Committed);
+    let claim = bed.claim("billing", 0, "host").await;
+    assert_eq!((claim.committed, claim.mark, claim.failed_by), (Offset(2), retry(3, 2), failed_by));
+}
+
+pub(crate) async fn what_was_given_up_in_a_row_is_as_the_last_commit_says(bed: Bed) {
+    bed.orders(5).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    for given_up_in_row in [1, 7, 0, 3] {
+        bed.commit(Commit { mark: None, given_up_in_row, ..moves(&lease, 0, 0) }).await;
+        assert_eq!(bed.place("billing", 0).await.given_up_in_row, given_up_in_row);
+    }
+    assert_eq!(bed.claim("billing", 0, "other").await.given_up_in_row, 3);
+}
+
+pub(crate) async fn skipped_events_are_counted_up(bed: Bed) {
+    bed.orders(9).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    let commit = Commit { skipped: 2, ..moves(&lease, 0, 3) };
+    bed.commit(commit.clone()).await;
+    bed.commit(commit).await;
+    assert_eq!(bed.place("billing", 0).await.skipped, 2, "a repetition counts once");
+    bed.commit(moves(&lease, 3, 4)).await;
+    bed.commit(Commit { skipped: 1, ..moves(&lease, 4, 5) }).await;
+    let other = bed.acquire("billing", 0, "other").await;
+    bed.commit(Commit { skipped: 4, ..moves(&other, 5, 9) }).await;
+    assert_eq!(bed.place("billing", 0).await.skipped, 7);
+}
+
+pub(crate) async fn a_cleared_mark_is_gone(bed: Bed) {
+    bed.orders(5).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    let failed_by = Some("sha256:1".to_owned());
+    bed.commit(Commit { mark: Some(retry(0, 1)), failed_by, ..moves(&lease, 0, 0) }).await;
     bed.commit(moves(&lease, 0, 1)).await;
     assert_eq!(bed.place("billing", 0).await.mark, Mark::Clear);
+    assert_eq!(bed.claim("billing", 0, "host").await.failed_by, None);
 }
 
 pub(crate) async fn state_is_overwritten_and_deleted(bed: Bed) {

@@ -3,7 +3,7 @@
 use pelton_core::{Commit, Control, Epoch, Mark, Offset, Timestamp};
 use pelton_store::{GroupSpec, Start, StoreError};
 
-use crate::bed::{Bed, group, key_for, keyed, moves};
+use crate::bed::{Bed, group, key_for, keyed, moves, stop};
 
 pub(crate) async fn a_group_starts_at_the_first_event(bed: Bed) {
     bed.orders(3).await;
@@ -84,7 +84,7 @@ pub(crate) async fn acquiring_raises_the_epoch_and_tells_what_is_stored(bed: Bed
     bed.store.pause("billing", None, true).await.unwrap();
     let claim = bed.claim("billing", 0, "two").await;
     assert_eq!((claim.epoch, claim.committed, claim.head), (Epoch(lease.epoch.0 + 1), Offset(2), Offset(5)));
-    assert_eq!((claim.mark, claim.control), (Mark::Clear, Control { paused: true, resumes: 0 }));
+    assert_eq!((claim.mark, claim.control), (Mark::Clear, Control { paused: true, ..Control::default() }));
     assert_eq!(bed.place("billing", 0).await.owner.as_deref(), Some("two"));
 }
 
@@ -126,14 +126,14 @@ pub(crate) async fn a_pause_is_stored_for_one_partition_or_all(bed: Bed) {
 pub(crate) async fn resuming_ends_a_pause_and_a_stop_and_is_counted(bed: Bed) {
     bed.orders(2).await;
     let lease = bed.acquire("billing", 0, "host").await;
-    let mark = Mark::Stop { attempts: 3, reason: "bad".into() };
-    bed.commit(Commit { mark, ..moves(&lease, 0, 0) }).await;
+    bed.commit(Commit { mark: Some(stop(0, 3)), given_up_in_row: 4, ..moves(&lease, 0, 0) }).await;
     bed.store.pause("billing", None, true).await.unwrap();
     assert!(bed.store.progress().await.unwrap()[0].stopped);
     bed.store.resume("billing", Some(0)).await.unwrap();
     let progress = bed.store.progress().await.unwrap();
-    assert_eq!((progress[0].stopped, progress[0].control), (false, Control { paused: false, resumes: 1 }));
-    assert_eq!(bed.place("billing", 0).await.mark, Mark::Clear);
+    assert_eq!((progress[0].stopped, progress[0].control), (false, Control { resumes: 1, ..Control::default() }));
+    let place = bed.place("billing", 0).await;
+    assert_eq!((place.mark, place.given_up_in_row), (Mark::Clear, 0), "whatever opened the breaker is over too");
     bed.store.resume("billing", None).await.unwrap();
     assert_eq!(bed.store.progress().await.unwrap()[0].control.resumes, 2);
 }

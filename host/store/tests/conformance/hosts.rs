@@ -1,6 +1,8 @@
 //! Hosts: registration, heartbeats, and what they report of their handlers.
 
-use pelton_core::{Session, Timestamp};
+use std::collections::BTreeMap;
+
+use pelton_core::{Class, Session, Timestamp};
 use pelton_store::{HandlerReport, HandlerState, Registration, StoreError};
 
 use crate::bed::{Bed, member_of};
@@ -78,6 +80,7 @@ fn report(handler: &str, host: &str) -> HandlerReport {
         error: None,
         calls: 10,
         failures: 1,
+        by_class: BTreeMap::from([(Class::Trap, 1)]),
     }
 }
 
@@ -88,6 +91,16 @@ pub(crate) async fn a_report_replaces_the_one_before(bed: Bed) {
     bed.store.report_handlers(std::slice::from_ref(&refused)).await.unwrap();
     bed.store.report_handlers(&[]).await.unwrap();
     assert_eq!(bed.store.handlers().await.unwrap(), [report("a", "one"), report("a", "two"), refused]);
+}
+
+pub(crate) async fn a_report_tells_failures_of_every_class(bed: Bed) {
+    let by_class: BTreeMap<Class, u64> = Class::ALL.into_iter().zip(1..).collect();
+    let all = HandlerReport { failures: by_class.values().sum(), by_class, ..report("a", "one") };
+    bed.store.report_handlers(std::slice::from_ref(&all)).await.unwrap();
+    assert_eq!(bed.store.handlers().await.unwrap(), [all]);
+    let none = HandlerReport { failures: 0, by_class: BTreeMap::new(), ..report("a", "one") };
+    bed.store.report_handlers(std::slice::from_ref(&none)).await.unwrap();
+    assert_eq!(bed.store.handlers().await.unwrap(), [none]);
 }
 
 pub(crate) async fn reports_outlive_their_host(bed: Bed) {

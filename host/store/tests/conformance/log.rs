@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use pelton_core::{EventFault, NewEvent, Offset, partition_of};
 use pelton_store::{ReadLimit, StoreError, StreamSpec};
 
-use crate::bed::{ALL, Bed, PAYLOAD_BYTES_MAX, event, key_for, keyed};
+use crate::bed::{ALL, Bed, PAYLOAD_BYTES_MAX, event, key_for, keyed, stream};
 
 pub(crate) async fn offsets_are_dense_in_each_partition(bed: Bed) {
     bed.stream("orders", 4).await;
@@ -137,7 +137,7 @@ pub(crate) async fn a_payload_of_exactly_the_limit_is_taken(bed: Bed) {
 
 pub(crate) async fn the_payload_limit_may_change(bed: Bed) {
     bed.stream("orders", 1).await;
-    let spec = StreamSpec { name: "orders".into(), partitions: 1, payload_bytes_max: 3 };
+    let spec = StreamSpec { payload_bytes_max: 3, ..stream("orders", 1) };
     bed.store.declare_stream(&spec).await.unwrap();
     assert_eq!(bed.store.streams().await.unwrap()[0].spec, spec);
     assert!(bed.store.append("orders", vec![event("a")]).await.is_err());
@@ -145,7 +145,7 @@ pub(crate) async fn the_payload_limit_may_change(bed: Bed) {
 
 pub(crate) async fn the_number_of_partitions_may_not_change(bed: Bed) {
     bed.stream("orders", 4).await;
-    let spec = StreamSpec { name: "orders".into(), partitions: 5, payload_bytes_max: 1 };
+    let spec = StreamSpec { payload_bytes_max: 1, ..stream("orders", 5) };
     let error = bed.store.declare_stream(&spec).await.unwrap_err();
     assert!(matches!(error, StoreError::PartitionsDiffer { declared: 5, found: 4, .. }), "{error}");
     assert_eq!(bed.store.streams().await.unwrap()[0].spec.payload_bytes_max, PAYLOAD_BYTES_MAX);

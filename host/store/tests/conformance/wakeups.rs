@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use pelton_core::Commit;
+use pelton_core::{Commit, LetterRequest};
 
-use crate::bed::{Bed, emits, moves};
+use crate::bed::{Bed, at, emits, moves, stop};
 
 /// Far longer than a test runs: a wait that ends was woken.
 const LONG: Duration = Duration::from_secs(3_600);
@@ -37,6 +37,24 @@ pub(crate) async fn a_resume_wakes(bed: Bed) {
     bed.orders(0).await;
     settle(&bed).await;
     bed.store.resume("billing", None).await.unwrap();
+    bed.store.changed(LONG).await;
+}
+
+pub(crate) async fn a_request_for_dead_letters_wakes(bed: Bed) {
+    bed.orders(1).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    bed.set_aside(&lease, 0..1, false).await;
+    settle(&bed).await;
+    bed.ask(&at(0), LetterRequest::Discard).await;
+    bed.store.changed(LONG).await;
+}
+
+pub(crate) async fn a_skip_wakes(bed: Bed) {
+    bed.orders(1).await;
+    let lease = bed.acquire("billing", 0, "host").await;
+    bed.commit(Commit { mark: Some(stop(0, 1)), ..moves(&lease, 0, 0) }).await;
+    settle(&bed).await;
+    bed.store.skip("billing", 0, false).await.unwrap();
     bed.store.changed(LONG).await;
 }
 

@@ -132,7 +132,7 @@ fn fail_until(event: &Event) -> Result<(), Error> {
     copy(event)
 }
 
-fn count(event: &Event) -> Result<(), Error> {
+pub(crate) fn count(event: &Event) -> Result<(), Error> {
     let key = event.key.as_deref().unwrap_or("-");
     let before = match state::get(key) {
         Some(value) => String::from_utf8_lossy(&value).parse::<u64>().map_err(Error::permanent)?,

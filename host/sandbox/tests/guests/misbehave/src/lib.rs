@@ -1,4 +1,4 @@
-//! Does to the host what the event's kind says, see `behaviour.rs`.
+//! Does to the host what the event's kind says, see `behaviour.rs`. With the feature `repaired`, every event is counted.
 
 #[path = "../../shared/behaviour.rs"]
 mod behaviour;
@@ -9,7 +9,7 @@ struct Misbehave;
 
 impl Handler for Misbehave {
     fn handle(event: Event) -> Result<(), Error> {
-        behaviour::act(&event)
+        if cfg!(feature = "repaired") { behaviour::count(&event) } else { behaviour::act(&event) }
     }
 }
 
