@@ -1,4 +1,4 @@
-# PostgreSQL servers of one's own, for scripts/with-postgres and scripts/chaos. Sourced after say.sh, not run.
+# PostgreSQL servers of one's own, for scripts/with-postgres and scripts/lib/chaos.sh. Sourced after say.sh, not run.
 
 # The newest folder that holds the server's programs.
 find_server() {
