@@ -391,7 +391,7 @@ impl<'a> Marks<'a> {
         self.classes.push(failure.map(|failure| failure.class.as_str()));
         self.firsts.push(failure.map(|failure| Time(failure.first)));
         self.lasts.push(failure.map(|failure| Time(failure.last)));
-        self.helds.push(if let Mark::Hold { why, .. } = mark { Some(sql::held(*why)) } else { None });
+        self.helds.push(if let Mark::Hold { why, .. } = mark { Some(why.as_str()) } else { None });
     }
 
     fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {

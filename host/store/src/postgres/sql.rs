@@ -208,14 +208,6 @@ pub(super) fn failure(row: &PgRow) -> Result<Failure, sqlx::Error> {
     })
 }
 
-/// The word for why a partition paused by itself.
-pub(super) fn held(why: Hold) -> &'static str {
-    match why {
-        Hold::Breaker => "breaker",
-        Hold::Full => "full",
-    }
-}
-
 /// PostgreSQL has no text with NUL in it, and why something failed must be stored whatever the handler said.
 pub(super) fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }

@@ -31,7 +31,7 @@ pub(super) fn bind<'q>(
     let failed = mark.failed();
     let failure = failed.map(|(_, failure)| failure);
     let held = match mark {
-        Mark::Hold { why, .. } => Some(word(*why)),
+        Mark::Hold { why, .. } => Some(why.as_str()),
         _ => None,
     };
     query
@@ -58,7 +58,7 @@ pub(super) fn read(row: &SqliteRow) -> Result<Mark, sqlx::Error> {
     let (at, failure) = (failed_at(row)?, failure(row)?);
     let held: Option<&str> = row.try_get("held")?;
     Ok(match next {
-        Some(until) if !stopped => match held.and_then(hold) {
+        Some(until) if !stopped => match held.and_then(Hold::parse) {
             Some(why) => Mark::Hold { at, failure, until, why },
             None => Mark::Retry { at, failure, next: until },
         },
@@ -86,15 +86,4 @@ fn failure(row: &SqliteRow) -> Result<Failure, sqlx::Error> {
         first: time("first_failed")?,
         last: time("last_failed")?,
     })
-}
-
-fn word(why: Hold) -> &'static str {
-    match why {
-        Hold::Breaker => "breaker",
-        Hold::Full => "full",
-    }
-}
-
-fn hold(word: &str) -> Option<Hold> {
-    [Hold::Breaker, Hold::Full].into_iter().find(|why| self::word(*why) == word)
 }
