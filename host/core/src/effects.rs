@@ -72,6 +72,10 @@ impl Journal {
 
     /// The event in hand was handled: its effects stay.
     pub fn keep(&mut self) {
+        // Most events of most handlers have none, and this is done for each.
+        if self.pending.is_empty() {
+            return;
+        }
         self.kept.extend(mem::take(&mut self.pending));
     }
 

@@ -116,9 +116,12 @@ pub struct Claim {
     pub letters_requested: bool,
     /// Its parked keys, with how many events wait in each: at least one.
     pub parked: Vec<(String, u64)>,
+    /// The digest of the version that handled what came last before `committed`, if that is known.
+    pub handled_by: Option<String>,
 }
 
 /// What became of an attempt to acquire a partition.
+#[allow(clippy::large_enum_variant, reason = "made once a term")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
     /// It is ours.
@@ -157,6 +160,9 @@ pub struct Commit {
     pub settled: Vec<Settled>,
     /// Ids to remember, with their offsets: of events that this group must not handle again.
     pub remembered: Vec<(Offset, String)>,
+    /// Which version handles from which offset on, where that is another one than before: its digest. Mostly empty; in order
+    /// of offsets, which lie from `from` to `to`. It is a record and moves nothing.
+    pub handled_by: Vec<(Offset, String)>,
 }
 
 impl Commit {
@@ -177,6 +183,7 @@ impl Commit {
             set_aside: Vec::new(),
             settled: Vec::new(),
             remembered: Vec::new(),
+            handled_by: Vec::new(),
         }
     }
 

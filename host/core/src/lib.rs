@@ -17,6 +17,7 @@ mod names;
 mod outcome;
 mod partition;
 mod pump;
+mod rollout;
 mod time;
 
 pub use assignment::{Candidate, Seat, assign};
@@ -37,4 +38,7 @@ pub use names::{NameFault, check_name};
 pub use outcome::{Invocation, Outcome};
 pub use partition::partition_of;
 pub use pump::{Action, CommitMode, End, Holder, Input, Invoked, Phase, Pump, PumpSettings, Replayed, Request};
+pub use rollout::{
+    Canary, Fate, Found, MODULES_KEPT, Proposal, Refusal, Rollout, Seen, Tolerance, Trial, VERSIONS_MAX, VersionRecord,
+};
 pub use time::{Epoch, Offset, Timestamp};

@@ -18,7 +18,7 @@ pub use open::{StoreOptions, open, without_password};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use store::{
-    Appended, Backup, Changed, Clock, ConsumerInfo, Durability, GroupInfo, GroupPartition, GroupSpec, HandlerReport,
-    HandlerState, HostInfo, LetterInfo, LetterQuery, ParkedKey, Progress, ReadLimit, Registration, Reset, Start, Store,
-    StreamInfo, StreamPartition, StreamSpec, system_clock,
+    Appended, Backup, Changed, Clock, ConsumerInfo, Durability, GroupInfo, GroupPartition, GroupSpec, HandledRange,
+    HandlerReport, HandlerState, HostInfo, LetterInfo, LetterQuery, ParkedKey, Progress, RANGES_MAX, ReadLimit,
+    Registration, Reset, Start, Store, StreamInfo, StreamPartition, StreamSpec, system_clock,
 };

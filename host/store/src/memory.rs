@@ -3,9 +3,10 @@
 //! Maps are ordered and every future is ready at once (except waiting for a change), so that a seed replays a run.
 
 mod letters;
+mod versions;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::pending,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,14 +16,14 @@ use std::{
 use async_trait::async_trait;
 use pelton_core::{
     Acquired, Claim, Commit, CommitOutcome, Control, DeadLetter, Decision, Effects, Epoch, Event, GroupSeen, HostSeen,
-    Lease, LetterRequest, LockSeen, Mark, MemberSeen, Membership, NewEvent, Offset, SeatSeen, Session, Survey,
+    Lease, LetterRequest, LockSeen, Mark, MemberSeen, Membership, NewEvent, Offset, Rollout, SeatSeen, Session, Survey,
     Timestamp, partition_of,
 };
 
 use crate::{
-    Appended, Backup, Changed, Clock, ConsumerInfo, GroupInfo, GroupPartition, GroupSpec, HandlerReport, HostInfo,
-    LetterInfo, LetterQuery, ParkedKey, Progress, ReadLimit, Registration, Reset, Start, Store, StoreError, StreamInfo,
-    StreamPartition, StreamSpec, rules, rules::Fence, wakeup::Wakeup,
+    Appended, Backup, Changed, Clock, ConsumerInfo, GroupInfo, GroupPartition, GroupSpec, HandledRange, HandlerReport,
+    HostInfo, LetterInfo, LetterQuery, ParkedKey, Progress, ReadLimit, Registration, Reset, Start, Store, StoreError,
+    StreamInfo, StreamPartition, StreamSpec, rules, rules::Fence, wakeup::Wakeup,
 };
 
 /// A store in memory.
@@ -46,6 +47,9 @@ struct Data {
     restarts: u64,
     /// By handler and host.
     reports: BTreeMap<(String, String), HandlerReport>,
+    rollouts: BTreeMap<String, Rollout>,
+    /// By digest.
+    modules: BTreeMap<String, Arc<[u8]>>,
 }
 
 struct Stream {
@@ -98,6 +102,7 @@ struct Seat {
     skipped: u64,
     letters: BTreeMap<Offset, DeadLetter>,
     remembered: BTreeMap<String, (Offset, Timestamp)>,
+    ranges: VecDeque<HandledRange>,
 }
 
 struct Host {
@@ -270,6 +275,7 @@ impl Store for MemoryStore {
             letters: seat.letters.len() as u64,
             letters_requested: seat.is_letter_requested(),
             parked: seat.parked_keys(),
+            handled_by: seat.handled_by(),
         };
         self.wakeup.changed();
         Ok(Acquired::Claimed(claim))
@@ -291,9 +297,11 @@ impl Store for MemoryStore {
         if let Some(reason) = rules::refuse_move(&commit, head).or_else(|| data.refuse(&commit.effects)) {
             return Ok(CommitOutcome::Refused(reason));
         }
+        let handler = data.group(group)?.handler.clone();
         let seat = data.seat_mut(group, partition)?;
         seat.store(&commit, now);
         seat.store_letters(&commit, now);
+        seat.store_ranges(&commit, &handler, now);
         for (key, value) in &commit.effects.state {
             match value {
                 Some(value) => drop(seat.state.insert(key.clone(), value.clone())),
@@ -422,6 +430,7 @@ impl Store for MemoryStore {
         }
         for (&partition, &to) in reset.to.iter().filter(|_| !reset.dry_run) {
             let seat = data.seat_mut(&reset.group, partition)?;
+            seat.end_range();
             (seat.committed, seat.position, seat.committed_at) = (to, to, Some(now));
             (seat.mark, seat.failed_by, seat.given_up_in_row) = (Mark::Clear, None, 0);
             seat.remembered.retain(|_, (offset, _)| *offset < to);
@@ -608,6 +617,26 @@ impl Store for MemoryStore {
 
     async fn handlers(&self) -> Result<Vec<HandlerReport>, StoreError> {
         Ok(self.data().reports.values().cloned().collect())
+    }
+
+    async fn rollouts_revision(&self) -> Result<u64, StoreError> {
+        Ok(self.data().rollouts.values().map(|rollout| rollout.revision).sum())
+    }
+
+    async fn rollouts(&self) -> Result<Vec<Rollout>, StoreError> {
+        Ok(self.data().rollouts.values().cloned().collect())
+    }
+
+    async fn save_rollout(&self, rollout: &Rollout, module: Option<Arc<[u8]>>) -> Result<bool, StoreError> {
+        Ok(self.data().save_rollout(rollout, module))
+    }
+
+    async fn module(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.data().modules.get(digest).map(|bytes| bytes.to_vec()))
+    }
+
+    async fn ranges(&self, handler: &str, limit: u32) -> Result<Vec<HandledRange>, StoreError> {
+        Ok(self.data().ranges(handler, limit))
     }
 
     async fn progress(&self) -> Result<Vec<Progress>, StoreError> {

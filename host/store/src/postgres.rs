@@ -29,6 +29,7 @@ mod set_aside;
 mod sql;
 mod streams;
 mod survey;
+mod versions;
 mod wake;
 
 use std::{
@@ -42,7 +43,7 @@ use std::{
 use async_trait::async_trait;
 use pelton_core::{
     Acquired, Commit, CommitOutcome, DeadLetter, Decision, Event, Lease, LetterRequest, Membership, NewEvent, Offset,
-    Session, Survey, Timestamp,
+    Rollout, Session, Survey, Timestamp,
 };
 use tokio::sync::OnceCell;
 
@@ -61,8 +62,8 @@ use self::{
     wake::{Listener, Wake},
 };
 use crate::{
-    Appended, Backup, Changed, GroupInfo, GroupSpec, HandlerReport, HostInfo, LetterInfo, LetterQuery, ParkedKey,
-    Progress, ReadLimit, Registration, Reset, Store, StoreError, StoreOptions, StreamInfo, StreamSpec,
+    Appended, Backup, Changed, GroupInfo, GroupSpec, HandledRange, HandlerReport, HostInfo, LetterInfo, LetterQuery,
+    ParkedKey, Progress, ReadLimit, Registration, Reset, Store, StoreError, StoreOptions, StreamInfo, StreamSpec,
     open::without_any_password, rules,
 };
 
@@ -404,6 +405,26 @@ impl Store for PostgresStore {
 
     async fn handlers(&self) -> Result<Vec<HandlerReport>, StoreError> {
         self.database.ask(&hosts::Handlers).await
+    }
+
+    async fn rollouts_revision(&self) -> Result<u64, StoreError> {
+        self.database.ask(&versions::Revision).await
+    }
+
+    async fn rollouts(&self) -> Result<Vec<Rollout>, StoreError> {
+        self.database.ask(&versions::List).await
+    }
+
+    async fn save_rollout(&self, rollout: &Rollout, module: Option<Arc<[u8]>>) -> Result<bool, StoreError> {
+        self.database.ask(&versions::Save { rollout, module: module.as_deref() }).await
+    }
+
+    async fn module(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.database.ask(&versions::Module(digest)).await
+    }
+
+    async fn ranges(&self, handler: &str, limit: u32) -> Result<Vec<HandledRange>, StoreError> {
+        self.database.ask(&versions::Handled { handler, limit }).await
     }
 
     async fn progress(&self) -> Result<Vec<Progress>, StoreError> {

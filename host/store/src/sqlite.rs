@@ -26,6 +26,7 @@ mod sql;
 mod streams;
 mod survey;
 mod transaction;
+mod versions;
 mod writer;
 
 use std::{
@@ -39,16 +40,16 @@ use std::{
 use async_trait::async_trait;
 use pelton_core::{
     Acquired, Commit, CommitOutcome, DeadLetter, Decision, Event, Lease, LetterRequest, Membership, NewEvent, Offset,
-    Session, Survey, Timestamp,
+    Rollout, Session, Survey, Timestamp,
 };
 use sqlx::SqlitePool;
 use tokio::time::Instant;
 
 use self::{host_locks::HostLocks, read::PartitionIds, writer::Writer};
 use crate::{
-    Appended, Backup, Changed, Clock, GroupInfo, GroupSpec, HandlerReport, HostInfo, LetterInfo, LetterQuery,
-    ParkedKey, Progress, ReadLimit, Registration, Reset, Store, StoreError, StoreOptions, StreamInfo, StreamSpec,
-    wakeup::Wakeup,
+    Appended, Backup, Changed, Clock, GroupInfo, GroupSpec, HandledRange, HandlerReport, HostInfo, LetterInfo,
+    LetterQuery, ParkedKey, Progress, ReadLimit, Registration, Reset, Store, StoreError, StoreOptions, StreamInfo,
+    StreamSpec, wakeup::Wakeup,
 };
 
 /// How often the file is looked at for changes by other processes, while somebody waits for one.
@@ -276,6 +277,26 @@ impl Store for SqliteStore {
 
     async fn handlers(&self) -> Result<Vec<HandlerReport>, StoreError> {
         handlers::list(&self.reads).await
+    }
+
+    async fn rollouts_revision(&self) -> Result<u64, StoreError> {
+        versions::revision(&self.reads).await
+    }
+
+    async fn rollouts(&self) -> Result<Vec<Rollout>, StoreError> {
+        versions::list(&self.reads).await
+    }
+
+    async fn save_rollout(&self, rollout: &Rollout, module: Option<Arc<[u8]>>) -> Result<bool, StoreError> {
+        self.writer.write(versions::Save { rollout: rollout.clone(), module }).await
+    }
+
+    async fn module(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        versions::module(&self.reads, digest).await
+    }
+
+    async fn ranges(&self, handler: &str, limit: u32) -> Result<Vec<HandledRange>, StoreError> {
+        versions::ranges(&self.reads, handler, limit).await
     }
 
     async fn progress(&self) -> Result<Vec<Progress>, StoreError> {

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use pelton_core::{
     Acquired, Class, Commit, CommitOutcome, Control, DeadLetter, Decision, Epoch, Event, Hold, Lease, LetterRequest,
-    Mark, Membership, NewEvent, Offset, Session, Survey, Timestamp,
+    Mark, Membership, NewEvent, Offset, Rollout, Session, Survey, Timestamp,
 };
 use tokio::time::{Instant, sleep};
 
@@ -226,7 +226,35 @@ pub struct HandlerReport {
     pub failures: u64,
     /// How many failed in which way; classes without a failure are left out.
     pub by_class: BTreeMap<Class, u64>,
+    /// The digest of the version that this host tries in some partitions, if it does.
+    pub trial: Option<String>,
+    /// What it uses on this host, by the names of the counters.
+    pub usage: BTreeMap<String, u64>,
 }
+
+/// Events of one partition that one version of a handler handled, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandledRange {
+    /// The group.
+    pub group: String,
+    /// The partition.
+    pub partition: u32,
+    /// The first offset.
+    pub from: Offset,
+    /// The offset after the last; `None` while the version goes on: up to the committed one.
+    pub until: Option<Offset>,
+    /// The handler that the group had then.
+    pub handler: String,
+    /// The version's digest.
+    pub digest: String,
+    /// On which host it took over.
+    pub host: String,
+    /// When the first of them was committed.
+    pub since: Timestamp,
+}
+
+/// The newest ranges of a partition of a group that are kept.
+pub const RANGES_MAX: usize = 1_000;
 
 /// Where one partition of a group stands: what a host must know of many partitions, many times a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -395,7 +423,7 @@ pub trait Store: Send + Sync + 'static {
     async fn acquire(&self, group: &str, partition: u32, session: &Session) -> Result<Acquired, StoreError>;
 
     /// Moves the position and stores what goes with it, in one transaction: fence first, then state, remembered ids, what
-    /// was settled of dead letters, events that are set aside, and emitted events in partition order. An event that is set
+    /// was settled of dead letters, events that are set aside, which version handled what, and emitted events in partition order. An event that is set
     /// aside behind others of its parked key, of which a replay was asked, is replayed with them. A commit that was stored before (same epoch, and the position is where this one puts it) is
     /// answered with `Committed` and stores nothing twice.
     async fn commit(&self, commit: Arc<Commit>) -> Result<CommitOutcome, StoreError>;
@@ -465,7 +493,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Moves positions by hand, and clears what was known of the event at them. Whoever holds one of the partitions is
     /// fenced, and the next owner gets a higher epoch. Ids that are remembered of events from the new position on are
-    /// forgotten. Refused with [`StoreError::OffsetOutOfRange`], [`StoreError::GroupActive`], [`StoreError::HasState`],
+    /// forgotten. What a version handled ends at the old position. Refused with [`StoreError::OffsetOutOfRange`], [`StoreError::GroupActive`], [`StoreError::HasState`],
     /// and with [`StoreError::HasLetters`] if events from the new position on are dead letters; and then nothing was moved.
     async fn reset(&self, reset: &Reset) -> Result<(), StoreError>;
 
@@ -527,6 +555,26 @@ pub trait Store: Send + Sync + 'static {
 
     /// The last report of each handler and host, by name.
     async fn handlers(&self) -> Result<Vec<HandlerReport>, StoreError>;
+
+    // --- Versions of handlers -------------------------------------------------------------------------------------
+
+    /// The sum of all revisions of rollouts: it grows whenever one changes. Cheap, for hosts to ask often.
+    async fn rollouts_revision(&self) -> Result<u64, StoreError>;
+
+    /// Which versions answer, by handler.
+    async fn rollouts(&self) -> Result<Vec<Rollout>, StoreError>;
+
+    /// Stores a rollout over the revision it was made from (one less than its own; none where that is 0); false, and nothing
+    /// happened, if it is another one by now. With it goes the module that is new in it. Modules that no rollout keeps
+    /// ([`Rollout::kept`]) any more are removed.
+    async fn save_rollout(&self, rollout: &Rollout, module: Option<Arc<[u8]>>) -> Result<bool, StoreError>;
+
+    /// The bytes of a module that a rollout keeps.
+    async fn module(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Which versions of a handler handled what, by group and partition in the order in which they took over; of all,
+    /// the newest `limit`.
+    async fn ranges(&self, handler: &str, limit: u32) -> Result<Vec<HandledRange>, StoreError>;
 
     // --- Wake-ups -----------------------------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ mod schema;
 mod skip;
 #[path = "postgres/user.rs"]
 mod user;
+#[path = "conformance/versions.rs"]
+mod versions;
 #[path = "conformance/wakeups.rs"]
 mod wakeups;
 
@@ -60,6 +62,30 @@ macro_rules! engines {
 }
 
 engines! {
+    versions::{
+        a_rollout_is_stored_whole_and_replaced_whole,
+        a_rollout_is_stored_only_over_the_revision_it_was_made_from,
+        of_two_who_change_a_rollout_at_once_one_succeeds,
+        the_sum_of_revisions_grows_with_every_change,
+        a_module_is_kept_as_long_as_a_rollout_keeps_it,
+        two_handlers_may_share_a_module,
+        a_module_stays_while_one_handler_lets_go_of_it_and_another_takes_it,
+        many_handlers_may_be_saved_at_once,
+        a_large_module_is_kept_whole,
+        a_version_handles_a_range_until_another_takes_over,
+        the_next_owner_is_told_who_handled_what_came_last,
+        nothing_is_on_record_of_a_fenced_or_refused_commit,
+        a_repeated_commit_records_nothing_twice,
+        a_range_may_begin_in_the_middle_of_a_commit_and_several_may,
+        a_reset_ends_the_range_where_the_position_was,
+        the_newest_ranges_are_kept,
+        ranges_are_those_of_the_handler_that_the_group_had,
+        ranges_go_with_their_group,
+        a_group_created_again_has_nothing_on_record,
+        a_skip_leaves_the_version_on_record,
+        of_ranges_of_one_moment_the_newest_come_last,
+        versions_take_over_in_many_partitions_at_once,
+    }
     log::{
         offsets_are_dense_in_each_partition,
         events_of_a_key_keep_their_order,

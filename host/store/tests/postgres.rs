@@ -24,6 +24,8 @@ mod schema;
 mod sql;
 #[path = "postgres/user.rs"]
 mod user;
+#[path = "postgres/versions.rs"]
+mod versions;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -13,7 +13,8 @@ use std::{
 
 use pelton_core::{
     Acquired, Claim, Class, Commit, CommitOutcome, Control, DeadLetter, Decision, Effects, Epoch, Expelled, Failure,
-    Lease, LetterRequest, LockSeen, Mark, Membership, NewEvent, Observer, Offset, Session, Timestamp,
+    Found, Lease, LetterRequest, LockSeen, Mark, Membership, NewEvent, Observer, Offset, Proposal, Rollout, Session,
+    Timestamp,
 };
 use pelton_store::{
     Backup, Durability, GroupSpec, LetterQuery, ReadLimit, Registration, Start, Store, StoreError, StoreOptions,
@@ -370,6 +371,88 @@ async fn a_database_of_the_first_schema_keeps_positions_and_state() {
     assert_eq!(store.handlers().await.unwrap().len(), 1);
     assert_eq!(acquire(&*store).await.epoch, Epoch(5));
     open_in(&folder, &careful).await.unwrap();
+}
+
+/// The migrations of the first three schemas.
+async fn schema_3(raw: &mut SqliteConnection) {
+    for migration in [
+        include_str!("../../../migrations/sqlite/0001_streams_and_groups.sql"),
+        include_str!("../../../migrations/sqlite/0002_hosts_and_assignment.sql"),
+        include_str!("../../../migrations/sqlite/0003_dead_letters_and_retention.sql"),
+        "INSERT INTO meta VALUES (1, 3, 3);",
+    ] {
+        sqlx::raw_sql(migration).execute(&mut *raw).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_program_of_schema_3_works_beside_and_records_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut old = raw(&folder).await;
+    schema_3(&mut old).await;
+    let careful = StoreOptions { auto_migrate: false, ..command() };
+    let error = open_in(&folder, &careful).await.err().unwrap();
+    assert!(matches!(error, StoreError::SchemaTooOld { found: 3, .. }), "{error}");
+    let store = open_in(&folder, &daemon()).await.unwrap();
+    let found: (i64, i64) =
+        sqlx::query_as("SELECT schema, min_compatible FROM meta").fetch_one(&mut old).await.unwrap();
+    assert_eq!(found, (4, 3));
+    open_in(&folder, &careful).await.unwrap();
+
+    declare(&*store).await;
+    for id in ["a", "b", "c", "d"] {
+        append(&*store, id).await;
+    }
+    let lease = acquire(&*store).await;
+    let by = |lease, from, to, digest: &str| {
+        Arc::new(Commit { handled_by: vec![(Offset(from), digest.into())], ..moves(lease, from, to) })
+    };
+    store.commit(Arc::new(moves(&lease, 0, 2))).await.unwrap();
+    store.commit(by(&lease, 2, 4, "a")).await.unwrap();
+    // It moves the position back, and a version takes over before the one on record began.
+    sqlx::query("UPDATE group_partitions SET committed = 1, position = 1, owner = NULL")
+        .execute(&mut old)
+        .await
+        .unwrap();
+    let lease = acquire(&*store).await;
+    store.commit(by(&lease, 1, 3, "b")).await.unwrap();
+    let ranges = store.ranges("handler", 10).await.unwrap();
+    let shown: Vec<_> = ranges.iter().map(|range| (range.from.0, range.until.map(|until| until.0))).collect();
+    assert_eq!(shown, [(2, Some(2)), (1, None)]);
+
+    // As it reports, and as it deletes a group.
+    let its = "INSERT OR REPLACE INTO handlers (handler, host, digest, since, state, error, calls, failures, by_class)
+               VALUES ('handler', 'host', 'd', 5, 'live', NULL, 1, 0, '{}');
+               DELETE FROM members; DELETE FROM group_partitions WHERE group_name = 'billing';
+               DELETE FROM groups WHERE name = 'billing';";
+    sqlx::raw_sql(its).execute(&mut old).await.unwrap();
+    let report = store.handlers().await.unwrap().remove(0);
+    assert!(report.trial.is_none() && report.usage.is_empty());
+    assert!(store.ranges("handler", 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_module_that_one_process_saves_another_has_and_a_backup_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = open_in(&folder, &daemon()).await.unwrap();
+    let other = open_in(&folder, &daemon()).await.unwrap();
+    let digest = "sha256:1".to_owned();
+    let proposal =
+        Proposal { digest: digest.clone(), bytes: 3, host: "one".into(), canary: None, found: Found::Changed };
+    let rollout = Rollout::of("invoice").propose(&proposal, Timestamp(1)).unwrap();
+    let module: Arc<[u8]> = b"abc"[..].into();
+    let (first, second) = tokio::join!(
+        one.save_rollout(&rollout, Some(Arc::clone(&module))),
+        other.save_rollout(&rollout, Some(Arc::clone(&module)))
+    );
+    assert!(first.unwrap() != second.unwrap());
+    let copy = folder.path().join("copy.db");
+    one.backup(&copy).await.unwrap();
+    let copied = open(&format!("sqlite://{}", copy.display()), &command()).await.unwrap();
+    for store in [one, other, copied] {
+        assert_eq!(store.rollouts().await.unwrap(), std::slice::from_ref(&rollout));
+        assert_eq!(store.module(&digest).await.unwrap().as_deref(), Some(&*module));
+    }
 }
 
 #[tokio::test]

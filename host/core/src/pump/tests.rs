@@ -27,6 +27,7 @@ fn stop() -> FailurePolicy {
 
 fn claim(committed: u64, head: u64) -> Claim {
     Claim {
+        handled_by: None,
         epoch: Epoch(1),
         committed: Offset(committed),
         head: Offset(head),

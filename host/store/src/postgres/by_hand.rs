@@ -9,7 +9,7 @@ use super::{
     groups::{hold_stream, lock_partitions},
     request::{Change, Fault, Request, Transaction},
     sql::{self, Sql},
-    survey,
+    survey, versions,
 };
 use crate::{Reset, StoreError, rules};
 
@@ -50,6 +50,7 @@ impl Request for Move<'_> {
         if reset.dry_run {
             return Ok(());
         }
+        versions::end_ranges(sql, connection, group, &partitions).await?;
         // Whoever acquires a partition next gets the next epoch; until then nobody's is the present one.
         sqlx::query(sql.text(concat!(
             "UPDATE @.group_partitions g

@@ -13,6 +13,7 @@ use super::{
     set_aside::Letters,
     sql::{self, Sql, Time, Verdict},
     streams::{Known, Streams},
+    versions::Ranges,
     wake::Wake,
 };
 use crate::{Durability, StoreError, rules, rules::Fence};
@@ -60,7 +61,7 @@ impl Kind for Commits {
         }
         let relaxed = self.durability == Durability::Relaxed && commits.iter().all(|commit| commit.only_moves());
         let mut merge = Merge::of(commits, &streams, relaxed);
-        let left_out = if merge.has_letters() {
+        let left_out = if merge.takes_steps() {
             connection.commit_alone().await?;
             merge.step_by_step(&self.sql, connection, &streams).await?
         } else if !merge.emits() {
@@ -157,8 +158,9 @@ impl<'a> Merge<'a> {
         self.commits.iter().any(|commit| !commit.effects.emits.is_empty())
     }
 
-    fn has_letters(&self) -> bool {
-        self.commits.iter().any(|commit| Letters::are_in(commit))
+    /// Whether something follows the move of the positions that is no part of its statement, as is rare.
+    fn takes_steps(&self) -> bool {
+        self.commits.iter().any(|commit| Letters::are_in(commit) || Ranges::are_in(commit))
     }
 
     /// Moves positions and stores state and remembered ids, in one statement; says which were left out.
@@ -190,7 +192,7 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// First the positions, and then the dead letters and the emits of those that passed.
+    /// First the positions; then the dead letters, which versions took over, and the emits, of those that passed.
     async fn step_by_step(
         &self,
         sql: &Sql,
@@ -200,6 +202,7 @@ impl<'a> Merge<'a> {
         connection.begin("BEGIN").await?;
         let left_out = self.move_positions(sql, connection).await?;
         Letters::of(self.passed(&left_out))?.store(sql, connection).await?;
+        Ranges::of(self.passed(&left_out)).store(sql, connection).await?;
         let rows = self.rows(streams, &left_out);
         if rows.len() > 0 {
             rows.append(sql, connection).await?;

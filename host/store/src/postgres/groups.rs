@@ -136,7 +136,8 @@ impl Request for Acquire<'_> {
              FROM h
              WHERE g.group_name = $1 AND g.partition = $2 AND g.target = h.host AND (g.owner IS NULL OR g.owner = h.host)
              RETURNING g.epoch, g.failed_by, g.paused, g.resumes, g.requests, g.given_up_in_row, g.letters,
-                 (SELECT p.next_offset FROM @.stream_partitions p WHERE p.id = g.partition_id) AS head, ",
+                 (SELECT p.next_offset FROM @.stream_partitions p WHERE p.id = g.partition_id) AS head,
+                 @.handled_by(g.group_name, g.partition), ",
             sql::mark_columns!(),
         )))
         .bind(self.group)
@@ -174,6 +175,7 @@ fn claim(row: &PgRow) -> Result<Claim, sqlx::Error> {
         letters: sql::uint(row.try_get("letters")?),
         letters_requested: false,
         parked: Vec::new(),
+        handled_by: row.try_get("handled_by")?,
     })
 }
 

@@ -368,10 +368,11 @@ impl Request for Report<'_> {
                 HandlerState::Refused => "refused",
             };
             sqlx::query(transaction.sql.text(
-                "INSERT INTO @.handlers (handler, host, digest, since, state, error, calls, failures, by_class)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb)
+                "INSERT INTO @.handlers
+                     (handler, host, digest, since, state, error, calls, failures, by_class, trial, usage)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11::text::jsonb)
                  ON CONFLICT (handler, host) DO UPDATE SET digest = $3, since = $4, state = $5, error = $6, calls = $7,
-                     failures = $8, by_class = excluded.by_class",
+                     failures = $8, by_class = excluded.by_class, trial = $10, usage = excluded.usage",
             ))
             .bind(&report.handler)
             .bind(&report.host)
@@ -382,6 +383,8 @@ impl Request for Report<'_> {
             .bind(sql::int(report.calls))
             .bind(sql::int(report.failures))
             .bind(words(&report.by_class)?)
+            .bind(&report.trial)
+            .bind(counters(&report.usage)?)
             .execute(&mut *transaction.connection)
             .await?;
         }
@@ -399,7 +402,8 @@ impl Request for Handlers {
 
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<Vec<HandlerReport>, Fault> {
         let all = transaction.sql.text(
-            "SELECT handler, host, digest, since, state, error, calls, failures, by_class::text
+            "SELECT handler, host, digest, since, state, error, calls, failures, by_class::text, trial,
+                 usage::text
              FROM @.handlers ORDER BY handler, host",
         );
         let rows = sqlx::query(all).fetch_all(&mut *transaction.connection).await?;
@@ -422,6 +426,8 @@ fn report(row: &PgRow) -> Result<HandlerReport, sqlx::Error> {
         calls: sql::uint(row.try_get("calls")?),
         failures: sql::uint(row.try_get("failures")?),
         by_class: classes(row.try_get("by_class")?)?,
+        trial: row.try_get("trial")?,
+        usage: usage(row.try_get("usage")?)?,
     })
 }
 
@@ -435,4 +441,16 @@ fn words(by_class: &BTreeMap<Class, u64>) -> Result<String, sqlx::Error> {
 fn classes(json: &str) -> Result<BTreeMap<Class, u64>, sqlx::Error> {
     let words: BTreeMap<String, u64> = serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok(words.into_iter().filter_map(|(word, count)| Some((Class::parse(&word)?, count))).collect())
+}
+
+/// As a JSON object too.
+fn counters(usage: &BTreeMap<String, u64>) -> Result<String, sqlx::Error> {
+    serde_json::to_string(usage).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// Back again. A newer host may count what is no number of ours.
+fn usage(json: &str) -> Result<BTreeMap<String, u64>, sqlx::Error> {
+    let counters: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok(counters.into_iter().filter_map(|(counter, count)| Some((counter, count.as_u64()?))).collect())
 }

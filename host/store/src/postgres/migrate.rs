@@ -16,13 +16,14 @@ struct Migration {
 }
 
 /// In order: a migration's number is its place, from 1.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { sql: include_str!("../../../../migrations/postgres/0001_streams_and_groups.sql"), min_compatible: 1 },
     Migration { sql: include_str!("../../../../migrations/postgres/0002_hosts_and_assignment.sql"), min_compatible: 2 },
     Migration {
         sql: include_str!("../../../../migrations/postgres/0003_dead_letters_and_retention.sql"),
         min_compatible: 2,
     },
+    Migration { sql: include_str!("../../../../migrations/postgres/0004_versions_of_handlers.sql"), min_compatible: 2 },
 ];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;

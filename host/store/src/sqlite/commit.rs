@@ -14,6 +14,7 @@ use super::{
     multi_row::MultiRow,
     retention, set_aside, sql,
     transaction::{Fault, Transaction, Write},
+    versions,
 };
 use crate::{StoreError, rules, rules::Fence};
 
@@ -36,6 +37,7 @@ impl Write for Arc<Commit> {
             store_state(transaction, self).await?;
             retention::remember(transaction, self).await?;
             set_aside::store(transaction.connection, self).await?;
+            versions::store_ranges(transaction, self).await?;
             append_emits(transaction, &self.effects).await?;
             return Ok(CommitOutcome::Committed);
         }

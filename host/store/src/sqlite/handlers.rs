@@ -30,9 +30,11 @@ impl Write for Report {
                 HandlerState::Refused => "refused",
             };
             let by_class = report.by_class.iter().map(|(class, events)| (class.as_str(), *events));
+            let usage = report.usage.iter().map(|(counter, count)| (counter.as_str(), *count));
             sqlx::query(
-                "INSERT OR REPLACE INTO handlers (handler, host, digest, since, state, error, calls, failures, by_class)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO handlers
+                     (handler, host, digest, since, state, error, calls, failures, by_class, trial, usage)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(&report.handler)
             .bind(&report.host)
@@ -43,6 +45,8 @@ impl Write for Report {
             .bind(sql::int(report.calls))
             .bind(sql::int(report.failures))
             .bind(serde_json::Value::from_iter(by_class).to_string())
+            .bind(&report.trial)
+            .bind(serde_json::Value::from_iter(usage).to_string())
             .execute(&mut *transaction.connection)
             .await?;
         }
@@ -72,6 +76,8 @@ fn report(row: &SqliteRow) -> Result<HandlerReport, sqlx::Error> {
         calls: sql::uint(row.try_get("calls")?),
         failures: sql::uint(row.try_get("failures")?),
         by_class: by_class(row.try_get("by_class")?)?,
+        trial: row.try_get("trial")?,
+        usage: usage(row.try_get("usage")?)?,
     })
 }
 
@@ -79,4 +85,11 @@ fn report(row: &SqliteRow) -> Result<HandlerReport, sqlx::Error> {
 fn by_class(json: &str) -> Result<BTreeMap<Class, u64>, sqlx::Error> {
     let words: BTreeMap<String, u64> = serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok(words.into_iter().filter_map(|(word, events)| Some((Class::parse(&word)?, events))).collect())
+}
+
+/// A newer program may count what is no number of ours.
+fn usage(json: &str) -> Result<BTreeMap<String, u64>, sqlx::Error> {
+    let counters: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok(counters.into_iter().filter_map(|(counter, count)| Some((counter, count.as_u64()?))).collect())
 }

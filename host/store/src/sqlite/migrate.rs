@@ -21,7 +21,7 @@ struct Migration {
 }
 
 /// In order: a migration's number is its place, from 1.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { sql: include_str!("../../../../migrations/sqlite/0001_streams_and_groups.sql"), min_compatible: 1 },
     // A program that knows only the first takes partitions whoever they are meant for, and clears all hosts when it opens.
     Migration { sql: include_str!("../../../../migrations/sqlite/0002_hosts_and_assignment.sql"), min_compatible: 2 },
@@ -30,6 +30,8 @@ const MIGRATIONS: [Migration; 3] = [
         sql: include_str!("../../../../migrations/sqlite/0003_dead_letters_and_retention.sql"),
         min_compatible: 3,
     },
+    // A program that knows only the third leaves out what the fourth records, and its statements work on all the rest.
+    Migration { sql: include_str!("../../../../migrations/sqlite/0004_versions_of_handlers.sql"), min_compatible: 3 },
 ];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;

@@ -10,6 +10,7 @@ use super::{
     mark::clear_mark,
     sql, survey,
     transaction::{Fault, Transaction, Write},
+    versions,
 };
 use crate::{Reset, StoreError, rules};
 
@@ -31,13 +32,15 @@ impl Write for Move {
         }
         transaction.write_counters().await?;
         // All that can be refused is, before anything is moved.
+        let mut committed = Vec::new();
         for (&partition, &to) in &reset.to {
-            check(transaction.connection, reset, partition, to).await?;
+            committed.push(check(transaction.connection, reset, partition, to).await?);
         }
         if reset.dry_run {
             return Ok(());
         }
-        for (&partition, &to) in &reset.to {
+        for ((&partition, &to), committed) in reset.to.iter().zip(committed) {
+            versions::end_range(transaction.connection, &reset.group, partition, committed).await?;
             move_one(transaction.connection, reset, partition, to, transaction.now).await?;
         }
         transaction.wakes = true;
@@ -45,9 +48,10 @@ impl Write for Move {
     }
 }
 
-async fn check(connection: &mut SqliteConnection, reset: &Reset, partition: u32, to: Offset) -> Result<(), Fault> {
-    let found: Option<(i64, i64, i64, bool)> = sqlx::query_as(
-        r#"SELECT p.first_offset, p.next_offset,
+/// Answers with where the position is.
+async fn check(connection: &mut SqliteConnection, reset: &Reset, partition: u32, to: Offset) -> Result<Offset, Fault> {
+    let found: Option<(i64, i64, i64, i64, bool)> = sqlx::query_as(
+        r#"SELECT g.committed, p.first_offset, p.next_offset,
              (SELECT count(*) FROM dead_letters d
               WHERE d.group_name = g.group_name AND d.partition = g.partition AND d."offset" >= ?3),
              EXISTS (SELECT 1 FROM state s WHERE s.group_name = g.group_name AND s.partition = g.partition)
@@ -59,7 +63,7 @@ async fn check(connection: &mut SqliteConnection, reset: &Reset, partition: u32,
     .bind(sql::int(to.0))
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((first, head, letters, has_state)) = found else {
+    let Some((committed, first, head, letters, has_state)) = found else {
         let partitions: u32 = sqlx::query_scalar("SELECT count(*) FROM group_partitions WHERE group_name = ?")
             .bind(&reset.group)
             .fetch_one(connection)
@@ -73,7 +77,7 @@ async fn check(connection: &mut SqliteConnection, reset: &Reset, partition: u32,
     if has_state && reset.clear_state.is_none() {
         return Err(StoreError::HasState { group: reset.group.clone() }.into());
     }
-    Ok(())
+    Ok(Offset(sql::uint(committed)))
 }
 
 /// Whoever acquires the partition next gets the next epoch; until then nobody's is the present one.

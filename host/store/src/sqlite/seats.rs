@@ -32,7 +32,9 @@ impl Write for Acquire {
                AND EXISTS (SELECT 1 FROM hosts h JOIN members m ON m.host = h.host AND m.group_name = ?1
                            WHERE h.host = ?3 AND h.incarnation = ?4 AND NOT h.expelled AND NOT m.expelled)
              RETURNING epoch, committed, paused, resumes, requests, given_up_in_row, letters,
-                 (SELECT next_offset FROM stream_partitions p WHERE p.id = group_partitions.partition_id) AS head, ",
+                 (SELECT next_offset FROM stream_partitions p WHERE p.id = group_partitions.partition_id) AS head,
+                 (SELECT CASE WHEN until_offset IS NULL THEN digest END FROM handled_ranges r
+                  WHERE r.group_name = ?1 AND r.partition = ?2 ORDER BY r.number DESC LIMIT 1) AS handled_by, ",
             mark_columns!(),
         ))
         .bind(&self.group)
@@ -65,6 +67,7 @@ fn claim(row: &SqliteRow) -> Result<Claim, sqlx::Error> {
         letters: sql::uint(row.try_get("letters")?),
         letters_requested: false,
         parked: Vec::new(),
+        handled_by: row.try_get("handled_by")?,
     })
 }
 

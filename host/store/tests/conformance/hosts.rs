@@ -81,6 +81,8 @@ fn report(handler: &str, host: &str) -> HandlerReport {
         calls: 10,
         failures: 1,
         by_class: BTreeMap::from([(Class::Trap, 1)]),
+        trial: Some("sha256:2".into()),
+        usage: BTreeMap::from([("instances".into(), 3)]),
     }
 }
 
@@ -98,7 +100,13 @@ pub(crate) async fn a_report_tells_failures_of_every_class(bed: Bed) {
     let all = HandlerReport { failures: by_class.values().sum(), by_class, ..report("a", "one") };
     bed.store.report_handlers(std::slice::from_ref(&all)).await.unwrap();
     assert_eq!(bed.store.handlers().await.unwrap(), [all]);
-    let none = HandlerReport { failures: 0, by_class: BTreeMap::new(), ..report("a", "one") };
+    let none = HandlerReport {
+        failures: 0,
+        by_class: BTreeMap::new(),
+        trial: None,
+        usage: BTreeMap::new(),
+        ..report("a", "one")
+    };
     bed.store.report_handlers(std::slice::from_ref(&none)).await.unwrap();
     assert_eq!(bed.store.handlers().await.unwrap(), [none]);
 }
