@@ -4,16 +4,13 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that prints, run by hand")]
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use pelton_core::{Event, Offset, Outcome, Timestamp};
-use pelton_sandbox::{
-    EmitGrant, Grants, Interrupt, Limits, LogLine, LogSink, Place, Sandbox, SandboxOptions, StateReader,
-};
+use pelton_sandbox::{Grants, Interrupt, LogLine, LogSink, Place, Recycle, Sandbox, SandboxOptions, StateReader};
 
 const BATCH_EVENTS: u64 = 100;
 const ROUNDS: usize = 7;
@@ -38,14 +35,9 @@ async fn main() {
     let events: Vec<Event> = (0..BATCH_EVENTS).map(event).collect();
     for (guest, reuse_calls) in [("noop", u64::MAX), ("noop-batch", u64::MAX), ("noop", 1), ("noop-batch", 1)] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guests/prebuilt/{guest}.wasm"));
-        let grants = Grants {
-            handler: guest.into(),
-            emit: EmitGrant::Streams(BTreeMap::new()),
-            config: Vec::new(),
-            limits: Limits::default(),
-            reuse_calls,
-        };
-        let module = sandbox.load(std::fs::read(path).unwrap(), grants).await.unwrap();
+        let recycle = Recycle { calls: reuse_calls, ..Recycle::default() };
+        let grants = Grants { recycle, ..Grants::nothing(guest) };
+        let module = sandbox.load(std::fs::read(path).unwrap().into(), grants, Arc::default()).await.unwrap();
         let place = Place { group: "billing".into(), stream: "orders".into(), partition: 0 };
         let mut worker = module.worker(place, Arc::new(Nothing), Arc::new(Nothing), Interrupt::default());
         let mut rounds: Vec<(f64, f64)> = Vec::new();

@@ -12,6 +12,7 @@ pub(crate) mod imports {
                 import pelton:worker/state@0.1.0;
                 import pelton:worker/checkpoint@0.1.0;
                 import pelton:worker/progress@0.1.0;
+                import wasi:config/store@0.2.0-rc.1;
                 import wasi:logging/logging@0.1.0-draft;
             }
         ",

@@ -4,7 +4,10 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -17,7 +20,10 @@ use wasmtime_wasi::{
 
 use crate::{
     log::{LogLevel, LogLine, LogSink},
-    text,
+    log_budget::Verdict,
+    redact::Redactor,
+    ticker::Clock,
+    usage::Usage,
 };
 
 /// The longest message, in bytes; the rest is cut.
@@ -39,6 +45,9 @@ const WRITE_BYTES_MAX: usize = 64 * 1024;
 /// The context under which a guest logs its panic message, by agreement with the guest SDKs.
 const PANIC: &str = "panic";
 
+/// No stream gets that far.
+const NO_OFFSET: u64 = u64::MAX;
+
 /// Standard output or standard error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Channel {
@@ -48,12 +57,19 @@ pub(crate) enum Channel {
 
 pub(crate) struct Console {
     sink: Arc<dyn LogSink>,
+    redactor: Arc<Redactor>,
+    lines_per_second: u32,
+    clock: Clock,
+    usage: Arc<Usage>,
+    /// The event in hand; [`NO_OFFSET`] for none.
+    offset: AtomicU64,
+    /// Whether there is anything in `speech`. Most calls say nothing, and should not pay for a lock.
+    has_spoken: AtomicBool,
     speech: Mutex<Speech>,
 }
 
 #[derive(Default)]
 struct Speech {
-    offset: Option<Offset>,
     said_bytes: usize,
     panic: Option<String>,
     stderr_last: VecDeque<String>,
@@ -61,28 +77,44 @@ struct Speech {
 }
 
 impl Console {
-    pub(crate) fn new(sink: Arc<dyn LogSink>) -> Self {
-        Self { sink, speech: Mutex::default() }
+    pub(crate) fn new(
+        sink: Arc<dyn LogSink>,
+        redactor: Arc<Redactor>,
+        lines_per_second: u32,
+        clock: Clock,
+        usage: Arc<Usage>,
+    ) -> Self {
+        let (offset, has_spoken) = (AtomicU64::new(NO_OFFSET), AtomicBool::new(false));
+        Self { sink, redactor, lines_per_second, clock, usage, offset, has_spoken, speech: Mutex::default() }
     }
 
     /// A call begins.
     pub(crate) fn begin(&self, offset: Option<Offset>) {
+        self.tell_dropped(offset);
+        self.turn_to(offset);
+        if !self.has_spoken.load(Ordering::Relaxed) {
+            return;
+        }
         let mut speech = self.speech();
-        speech.offset = offset;
         speech.said_bytes = 0;
         speech.panic = None;
         speech.stderr_last.clear();
+        // A call that was dropped half-way may have left the beginning of a line.
+        self.has_spoken.store(!speech.is_finished(), Ordering::Relaxed);
     }
 
     /// Another event is in hand.
     pub(crate) fn turn_to(&self, offset: Option<Offset>) {
-        self.speech().offset = offset;
+        self.offset.store(offset.map_or(NO_OFFSET, |offset| offset.0), Ordering::Relaxed);
     }
 
     /// A call is over: lines that were not finished are said as they are.
     pub(crate) fn end(&self) {
+        if !self.has_spoken.load(Ordering::Relaxed) {
+            return;
+        }
         let mut speech = self.speech();
-        if speech.partial.iter().all(Vec::is_empty) {
+        if speech.is_finished() {
             return;
         }
         let partial = mem::take(&mut speech.partial);
@@ -96,23 +128,36 @@ impl Console {
 
     /// Says a line.
     pub(crate) fn log(&self, level: LogLevel, context: &str, message: &str) {
-        let message = text::bounded(message, MESSAGE_BYTES_MAX);
-        let context = text::bounded(context, CONTEXT_BYTES_MAX);
-        let (offset, before, after) = {
-            let mut speech = self.speech();
+        let message = self.redactor.bounded(message, MESSAGE_BYTES_MAX);
+        let context = self.redactor.bounded(context, CONTEXT_BYTES_MAX);
+        let offset = Some(self.offset.load(Ordering::Relaxed)).filter(|offset| *offset != NO_OFFSET).map(Offset);
+        let said_bytes = {
+            let mut speech = self.speaks();
             if level == LogLevel::Critical && context == PANIC {
                 speech.panic = Some(message.clone().into_owned());
             }
-            let before = speech.said_bytes;
-            speech.said_bytes = before.saturating_add(message.len() + LINE_BYTES);
-            (speech.offset, before, speech.said_bytes)
+            speech.said_bytes = speech.said_bytes.saturating_add(message.len() + LINE_BYTES);
+            speech.said_bytes
         };
-        if after <= CALL_BYTES_MAX {
+        let admitted = said_bytes <= CALL_BYTES_MAX
+            && self.usage.log_budget.draw(self.clock.now_ms(), self.lines_per_second) == Verdict::Say;
+        if admitted {
             self.sink.log(LogLine { level, context: &context, message: &message, offset });
-        } else if before <= CALL_BYTES_MAX {
-            let message = format!("said more than {CALL_BYTES_MAX} bytes in one call; the rest of it is dropped");
-            self.sink.log(LogLine { level: LogLevel::Warn, context: "pelton", message: &message, offset });
+            return;
         }
+        self.usage.log_budget.dropped();
+        self.usage.log_lines_dropped.fetch_add(1, Ordering::Relaxed);
+        self.tell_dropped(offset);
+    }
+
+    /// Says how many lines were dropped, if there are any and it was not said a moment ago.
+    fn tell_dropped(&self, offset: Option<Offset>) {
+        let Some(dropped) = self.usage.log_budget.to_tell(self.clock.now_ms()) else { return };
+        let message = format!(
+            "{dropped} log lines were dropped: limits.log_rate allows {} a second, and a call {CALL_BYTES_MAX} bytes",
+            self.lines_per_second,
+        );
+        self.sink.log(LogLine { level: LogLevel::Warn, context: "pelton", message: &message, offset });
     }
 
     /// What the guest said before it broke down: its panic message, or the end of its standard error.
@@ -127,16 +172,17 @@ impl Console {
 
     fn write(&self, channel: Channel, mut bytes: &[u8]) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            let mut line = mem::take(&mut self.speech().partial[channel as usize]);
+            let mut line = mem::take(&mut self.speaks().partial[channel as usize]);
             line.extend_from_slice(&bytes[..end]);
             self.line(channel, &line);
             bytes = &bytes[end + 1..];
         }
-        let mut speech = self.speech();
+        let mut speech = self.speaks();
         let partial = &mut speech.partial[channel as usize];
         partial.extend_from_slice(bytes);
         if partial.len() > MESSAGE_BYTES_MAX {
-            let line = mem::take(partial);
+            let begun = partial.split_off(self.redactor.settled_bytes(partial));
+            let line = mem::replace(partial, begun);
             drop(speech);
             self.line(channel, &line);
         }
@@ -149,20 +195,33 @@ impl Console {
             Channel::Stdout => self.log(LogLevel::Info, "stdout", line),
             Channel::Stderr => {
                 if !line.is_empty() {
-                    let mut speech = self.speech();
+                    let mut speech = self.speaks();
                     if speech.stderr_last.len() == LAST_LINES {
                         speech.stderr_last.pop_front();
                     }
-                    speech.stderr_last.push_back(text::bounded(line, MESSAGE_BYTES_MAX).into_owned());
+                    speech.stderr_last.push_back(self.redactor.bounded(line, MESSAGE_BYTES_MAX).into_owned());
                 }
                 self.log(LogLevel::Warn, "stderr", line);
             }
         }
     }
 
+    /// For what is said.
+    fn speaks(&self) -> MutexGuard<'_, Speech> {
+        self.has_spoken.store(true, Ordering::Relaxed);
+        self.speech()
+    }
+
     /// A sink that panicked leaves nothing half-done here, so a poisoned lock is as good as another.
     fn speech(&self) -> MutexGuard<'_, Speech> {
         self.speech.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Speech {
+    /// Whether no line is left without its end.
+    fn is_finished(&self) -> bool {
+        self.partial.iter().all(Vec::is_empty)
     }
 }
 
@@ -232,7 +291,9 @@ mod tests {
 
     fn console() -> (Arc<Lines>, Console) {
         let lines = Arc::<Lines>::default();
-        (Arc::clone(&lines), Console::new(lines))
+        let console =
+            Console::new(Arc::<Lines>::clone(&lines), Arc::default(), 1_000_000, Clock::default(), Arc::default());
+        (lines, console)
     }
 
     #[test]
@@ -265,6 +326,8 @@ mod tests {
         let said = lines.taken();
         assert_eq!(said.len(), CALL_BYTES_MAX / ("again and again".len() + LINE_BYTES) + 1);
         assert!(said.last().is_some_and(|last| last.contains("dropped")));
+        let dropped = console.usage.log_lines_dropped.load(Ordering::Relaxed);
+        assert_eq!(dropped as usize + said.len() - 1, 100_000);
         console.begin(None);
         console.log(LogLevel::Info, "loop", "next call");
         assert_eq!(lines.taken(), ["loop: next call"]);

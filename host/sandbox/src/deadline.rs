@@ -39,6 +39,11 @@ impl Deadline {
         }
     }
 
+    /// The time of the coarse clock, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
     /// Whether no call may begin.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupt.is_set()

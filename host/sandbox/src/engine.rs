@@ -7,13 +7,10 @@ use std::{
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::memory::TABLE_ELEMENTS_MAX;
+use crate::grants::Limits;
 
-/// Deep enough for a recursive-descent parser in a guest, far from what a thread of the host has.
-const GUEST_STACK_BYTES: usize = 1024 * 1024;
-
-/// The fiber that a call runs on: the guest's share, and as much again for host calls on top of it.
-const FIBER_STACK_BYTES: usize = 2 * GUEST_STACK_BYTES;
+/// What host calls get of a call's stack at least, beyond the guest's share.
+const HOST_STACK_BYTES: usize = 1024 * 1024;
 
 /// Memory that a slot keeps when its instance goes, so that the next one finds it mapped. 16 MiB made fresh instances
 /// slower: what is kept has to be cleared.
@@ -22,9 +19,10 @@ const KEEP_RESIDENT_BYTES: usize = 256 * 1024;
 /// Frames in the reason of a trap. The first few tell; the rest is the way into the handler.
 const BACKTRACE_FRAMES_MAX: usize = 16;
 
-/// An engine with room set aside for so many instances, or one without if the address space does not allow it.
-pub(crate) fn new(instances_max: u32) -> Result<Engine, wasmtime::Error> {
-    match Engine::new(&config(Some(instances_max))) {
+/// An engine with room set aside for so many instances, or one without if the address space does not allow it. How much
+/// stack a guest may use is a matter of the engine, and of nothing that is compiled.
+pub(crate) fn new(instances_max: u32, stack_bytes: usize) -> Result<Engine, wasmtime::Error> {
+    match Engine::new(&config(Some(instances_max), stack_bytes)) {
         Ok(engine) => Ok(engine),
         Err(error) => {
             tracing::warn!(
@@ -32,9 +30,15 @@ pub(crate) fn new(instances_max: u32) -> Result<Engine, wasmtime::Error> {
                 error = format!("{error:#}"),
                 "no address space to set aside for instances; making each takes longer now (see `ulimit -v`)"
             );
-            Engine::new(&config(None))
+            Engine::new(&config(None, stack_bytes))
         }
     }
+}
+
+/// An engine that compiles what the others run, and runs nothing: it sets nothing aside.
+pub(crate) fn compiling() -> Result<Engine, wasmtime::Error> {
+    let stack_bytes = usize::try_from(Limits::default().stack_bytes).unwrap_or(HOST_STACK_BYTES);
+    Engine::new(&config(None, stack_bytes))
 }
 
 /// Names all that a compiled module depends on besides its source: wasmtime, the settings and the processor.
@@ -44,14 +48,15 @@ pub(crate) fn compatibility(engine: &Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn config(pool: Option<u32>) -> Config {
+fn config(pool: Option<u32>, stack_bytes: usize) -> Config {
     let mut config = Config::new();
     // Without it an empty call takes 137 ns, with it 510 ns: every call would be set up as a concurrent task.
     config.concurrency_support(false);
     // Epochs, not fuel, which costs up to three quarters of the speed.
     config.epoch_interruption(true);
-    config.max_wasm_stack(GUEST_STACK_BYTES);
-    config.async_stack_size(FIBER_STACK_BYTES);
+    config.max_wasm_stack(stack_bytes);
+    // The fiber that a call runs on: the guest's share, and as much again for host calls on top of it.
+    config.async_stack_size(stack_bytes + stack_bytes.max(HOST_STACK_BYTES));
     config.wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX));
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     if let Some(instances_max) = pool {
@@ -70,10 +75,24 @@ fn slots(instances_max: u32) -> PoolingAllocationConfig {
     slots.total_core_instances(instances_max.saturating_mul(8));
     slots.total_tables(instances_max.saturating_mul(4));
     slots.max_tables_per_module(4);
-    slots.table_elements(TABLE_ELEMENTS_MAX);
+    slots.table_elements(usize::try_from(Limits::TABLE_ELEMENTS_MOST).unwrap_or(usize::MAX));
     slots.max_core_instance_size(4 * 1024 * 1024);
     slots.max_component_instance_size(4 * 1024 * 1024);
     slots.linear_memory_keep_resident(KEEP_RESIDENT_BYTES);
     slots.table_keep_resident(64 * 1024);
     slots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_engine_compiles_every_other_runs() {
+        let compiling = compiling().expect("it starts");
+        for (pool, stack_bytes) in [(Some(2), 1 << 20), (Some(2), 64 << 10), (None, 8 << 20)] {
+            let engine = Engine::new(&config(pool, stack_bytes)).expect("it starts");
+            assert_eq!(compatibility(&engine), compatibility(&compiling), "{pool:?}, {stack_bytes} bytes of stack");
+        }
+    }
 }

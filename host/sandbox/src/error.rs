@@ -55,6 +55,36 @@ pub enum LoadError {
         /// All of them: name and fault.
         Vec<String>,
     ),
+    /// It is larger than any module may be.
+    #[error("module has {found} bytes; {most} are the most a module may have")]
+    TooLarge {
+        /// Its size in bytes.
+        found: usize,
+        /// The most it may have.
+        most: usize,
+    },
+    /// Compiling it was given up.
+    #[error("compiling it took more than {limit}: it is too large, or unfolds into too much; make it smaller")]
+    TooCostly {
+        /// The bound that it came to.
+        limit: String,
+    },
+    /// Each size of stack takes an engine of its own, and no more are to be had.
+    #[error("limits.stack of {wanted} bytes would be one size too many on this host; use one of {in_use:?}")]
+    Stacks {
+        /// The size that was asked for.
+        wanted: u64,
+        /// Those that others use, in bytes.
+        in_use: Vec<u64>,
+    },
+    /// The stack is that of the engine that a module was loaded for.
+    #[error("limits.stack is to be {wanted} bytes, but the module was loaded for {found}; load it anew")]
+    Stack {
+        /// The size that was asked for.
+        wanted: u64,
+        /// The size that it has, in bytes.
+        found: u64,
+    },
     /// The compiler broke down.
     #[error("compiling did not end well: {0}")]
     Compiler(String),

@@ -48,6 +48,7 @@ impl progress::Host for Host {
     fn handled(&mut self, count: u32) -> wasmtime::Result<()> {
         if self.shared.takes_progress {
             self.ledger.handled(usize::try_from(count).unwrap_or(usize::MAX));
+            self.shared.moment.handled(self.ledger.told().unwrap_or(0));
             self.shared.console.turn_to(self.ledger.in_hand());
         }
         Ok(())

@@ -5,10 +5,22 @@ use wasmtime::{
     component::{Component, InstancePre, Linker, types::ComponentItem},
 };
 
-use crate::{bindings, error::LoadError, host::Host};
+use crate::{
+    bindings,
+    error::LoadError,
+    grants::{Grants, HttpGrant},
+    host::Host,
+    linkers::Linkers,
+};
 
 const HANDLER: &str = "pelton:worker/handler@0.1.0";
 const BATCH_HANDLER: &str = "pelton:worker/batch-handler@0.1.0";
+
+/// What the names of the imports begin with that only a handler with origins has.
+const HTTP: &str = "wasi:http/";
+/// How many names an error tells: enough for whoever wrote a handler, and no more than can be read. Looking for the next
+/// one takes time, and a component may have any number.
+const NAMES_MAX: usize = 20;
 
 /// The first four bytes of any WebAssembly.
 const MAGIC: &[u8] = b"\0asm";
@@ -67,8 +79,8 @@ pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), LoadError> {
     }
 }
 
-/// Finds the world and links the imports.
-pub(crate) fn handler(component: &Component, linker: &Linker<Host>) -> Result<Handler, LoadError> {
+/// Finds the world and links the imports that are granted.
+pub(crate) fn handler(component: &Component, linkers: &Linkers, grants: &Grants) -> Result<Handler, LoadError> {
     let engine = component.engine();
     let exports: Vec<String> = component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
     let world = if exports.iter().any(|name| name == HANDLER) {
@@ -76,15 +88,52 @@ pub(crate) fn handler(component: &Component, linker: &Linker<Host>) -> Result<Ha
     } else if exports.iter().any(|name| name == BATCH_HANDLER) {
         World::BatchWorker
     } else {
-        let found = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
+        let found = match exports.len().checked_sub(NAMES_MAX) {
+            _ if exports.is_empty() => "nothing".into(),
+            None | Some(0) => exports.join(", "),
+            Some(more) => format!("{} and {more} more", exports[..NAMES_MAX].join(", ")),
+        };
         return Err(LoadError::NoWorld { found, expected: format!("{HANDLER} or {BATCH_HANDLER}") });
     };
-    let linked = link(component, linker, engine)?;
+    let linked = link_granted(component, linkers, grants)?;
     let (export, handler) = match world {
         World::Worker => (HANDLER, bindings::worker::WorkerPre::new(linked).map(Handler::Worker)),
         World::BatchWorker => (BATCH_HANDLER, bindings::batch_worker::BatchWorkerPre::new(linked).map(Handler::Batch)),
     };
     handler.map_err(|error| LoadError::Export { export: export.into(), fault: chain(&error) })
+}
+
+/// Whether it imports any interface of these packages.
+pub(crate) fn imports_any(component: &Component, packages: &[&str]) -> bool {
+    let component_type = component.component_type();
+    component_type.imports(component.engine()).any(|(name, _)| packages.iter().any(|package| name.starts_with(package)))
+}
+
+/// Links the imports, or names each one that is not granted or not served.
+fn link_granted(component: &Component, linkers: &Linkers, grants: &Grants) -> Result<InstancePre<Host>, LoadError> {
+    let engine = component.engine();
+    let component_type = component.component_type();
+    let http: Vec<&str> =
+        component_type.imports(engine).map(|(name, _)| name).filter(|name| name.starts_with(HTTP)).collect();
+    if http.is_empty() {
+        return link(component, &linkers.plain, engine);
+    }
+    let linked = link(component, &linkers.http, engine);
+    if grants.http != HttpGrant::None {
+        return linked;
+    }
+    let mut faults: Vec<String> = http.iter().map(|name| format!("{name} (not granted)")).collect();
+    if let Some(last) = faults.last_mut() {
+        let handler = &grants.handler;
+        *last = format!(
+            "{last}: handler \"{handler}\" may call nobody; name the origins that it calls under allow.http, or write \
+             `http = []` there if its toolchain imports this without need"
+        );
+    }
+    if let Err(LoadError::Imports(others)) = linked {
+        faults.extend(others);
+    }
+    Err(LoadError::Imports(faults))
 }
 
 /// Links the imports, or names each one that cannot be. wasmtime stops at the first, so what is missing is replaced by a
@@ -108,6 +157,10 @@ fn link(component: &Component, linker: &Linker<Host>, engine: &Engine) -> Result
         };
         let (name, item) = imports.swap_remove(index);
         faults.push(format!("{name} ({})", causes(&error)));
+        if faults.len() == NAMES_MAX {
+            faults.push("and maybe more".into());
+            break;
+        }
         if stand_in(&mut linker, name, &item, engine).is_err() {
             break;
         }

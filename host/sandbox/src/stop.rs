@@ -1,9 +1,11 @@
 //! Why the host ended a call, and what a call that ended badly comes to.
 
+use std::sync::atomic::Ordering;
+
 use pelton_core::Outcome;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
-use crate::{bindings::types, grants::Limits, host::Host, text};
+use crate::{bindings::types, grants::Limits, host::Host, memory::Denied, redact::Redactor};
 
 /// The longest reason, in bytes. It is stored with the event and shown in tables.
 const REASON_BYTES_MAX: usize = 4096;
@@ -25,8 +27,8 @@ pub(crate) enum Stop {
 }
 
 /// What the handler's own error comes to.
-pub(crate) fn declined(error: types::Error) -> Outcome {
-    let bounded = |reason: String| text::bounded(&reason, REASON_BYTES_MAX).into_owned();
+pub(crate) fn declined(error: types::Error, redactor: &Redactor) -> Outcome {
+    let bounded = |reason: String| redactor.bounded(&reason, REASON_BYTES_MAX).into_owned();
     match error {
         types::Error::Transient(reason) => Outcome::Transient(bounded(reason)),
         types::Error::RetryAfter((ms, reason)) => Outcome::RetryAfter(ms, bounded(reason)),
@@ -39,7 +41,10 @@ pub(crate) fn declined(error: types::Error) -> Outcome {
 pub(crate) fn broken_off(error: &wasmtime::Error, host: &Host, limits: &Limits) -> Outcome {
     match error.downcast_ref::<Stop>() {
         Some(Stop::Interrupted) => return Outcome::Interrupted,
-        Some(Stop::StoreUnavailable(reason)) => return Outcome::StoreUnavailable(reason.clone()),
+        // It may name a key that the handler made.
+        Some(Stop::StoreUnavailable(reason)) => {
+            return Outcome::StoreUnavailable(host.shared.redactor.bounded(reason, REASON_BYTES_MAX).into_owned());
+        }
         Some(Stop::TimedOut) => {
             let what = format!("took longer than limits.timeout ({:?})", limits.timeout);
             return Outcome::TimedOut(reason(&what, error, host));
@@ -51,31 +56,61 @@ pub(crate) fn broken_off(error: &wasmtime::Error, host: &Host, limits: &Limits) 
         None => {}
     }
     if error.is::<PoolConcurrencyLimitError>() {
+        host.shared.usage.refused.fetch_add(1, Ordering::Relaxed);
         // Not the handler's fault, so it must not cost an attempt; trying again when others are idle helps.
         return Outcome::StoreUnavailable(format!("this host has no room for another instance: {error}"));
     }
-    if host.memory.denied() {
-        let what = format!("wanted more memory than limits.memory ({} bytes)", limits.memory_bytes);
-        return Outcome::OutOfMemory(reason(&what, error, host));
+    match host.memory.denied() {
+        Some(Denied::Memory) => {
+            let what = format!("wanted more memory than limits.memory ({} bytes)", limits.memory_bytes);
+            return Outcome::OutOfMemory(reason(&what, error, host));
+        }
+        Some(Denied::Table) => {
+            let what = format!("wanted more elements in tables than limits.table ({})", limits.table_elements);
+            return Outcome::OutOfMemory(reason(&what, error, host));
+        }
+        Some(Denied::WholeHost) => {
+            let what = format!(
+                "wanted more memory than this host has for all guests together (host.memory, {} bytes), though within limits.memory ({} bytes); raise host.memory, or lower limits.memory",
+                host.memory.host_bytes_max(),
+                limits.memory_bytes,
+            );
+            return Outcome::OutOfMemory(reason(&what, error, host));
+        }
+        Some(Denied::HostMemory) => return host_memory_used_up(host),
+        None => {}
     }
     let what = match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => {
+            format!("{}: used more than limits.stack ({} bytes)", Trap::StackOverflow, limits.stack_bytes)
+        }
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
     Outcome::Trapped(reason(&what, error, host))
 }
 
+/// What a call comes to that failed because other handlers have the memory. Not its fault, so it must not cost an
+/// attempt; trying again when they have less helps.
+pub(crate) fn host_memory_used_up(host: &Host) -> Outcome {
+    let most = host.memory.host_bytes_max();
+    Outcome::StoreUnavailable(format!(
+        "this host's memory for guests is used up ({most} bytes for all of them); raise host.memory, or lower limits.memory of others"
+    ))
+}
+
 /// The guest's last words, what happened, and where.
 fn reason(what: &str, error: &wasmtime::Error, host: &Host) -> String {
+    let redactor = &host.shared.redactor;
     let mut reason = String::new();
     if let Some(words) = host.shared.console.last_words() {
-        reason.push_str(&text::bounded(&words, PART_BYTES_MAX));
+        reason.push_str(&redactor.bounded(&words, PART_BYTES_MAX));
         reason.push('\n');
     }
-    reason.push_str(&text::bounded(what, PART_BYTES_MAX));
+    reason.push_str(&redactor.bounded(what, PART_BYTES_MAX));
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         reason.push('\n');
         reason.push_str(backtrace.to_string().trim_end());
     }
-    text::bounded(&reason, REASON_BYTES_MAX).into_owned()
+    redactor.bounded(&reason, REASON_BYTES_MAX).into_owned()
 }

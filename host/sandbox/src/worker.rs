@@ -1,35 +1,58 @@
 //! Calling a handler with a batch of events, and telling what came of it.
 
-use std::{mem, sync::Arc};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use pelton_core::{Event, Invocation, Outcome};
+use tokio::time::timeout;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::{
     bindings::{batch_worker::BatchWorker, types, worker},
+    gate::{self, Alive},
     host::{Host, Shared},
     inspect::{Handler, World},
     ledger::Ledger,
     log::LogLevel,
+    memory::Denied,
     module::Place,
+    resting::Resting,
     stop,
 };
 
+/// How long a call waits for an instance of another partition to make way. Whoever waits is in a queue, so it is better
+/// to wait than to try again.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an instance is kept from those that wait for one, in the middle of a batch.
+const TURN_MS: u64 = 1000;
+
 /// The handler of one partition. Its instance is made at the first call and stays warm across batches. It is dropped after
-/// a trap, an interruption or an error of the host, because nothing is known of its memory then, and after as many calls
-/// as [`Grants::reuse_calls`](crate::Grants::reuse_calls).
+/// a trap, an interruption or an error of the host, because nothing is known of its memory then; when
+/// [`Recycle`](crate::Recycle) says so; when [`limits.instances`](crate::Limits::instances) are alive and another
+/// partition needs one; and when another handler needs its memory.
 pub struct Worker {
     caller: Caller,
-    instance: Option<Instance>,
+    bed: Arc<Bed>,
+    /// Whether others know where to find the instance.
+    is_known: bool,
 }
 
-/// All of a worker but its instance. A store can be sent to another thread, but not be looked at by two, so what calls
-/// across an `await` must not hold on to the worker as a whole.
+/// All of a worker but its instance.
 struct Caller {
     handler: Arc<Handler>,
     shared: Arc<Shared>,
     place: Place,
+    /// The age at which an instance makes way for another, in milliseconds.
+    age_max_ms: u64,
 }
+
+/// Where an instance is between two calls.
+#[derive(Default)]
+struct Bed(Mutex<Option<Instance>>);
 
 struct Instance {
     store: Store<Host>,
@@ -37,6 +60,10 @@ struct Instance {
     calls: u64,
     /// Under manual commits: it may keep something in its memory of events it has not given free. It is not recycled then.
     owes: bool,
+    made_ms: u64,
+    memory_mark_bytes: u64,
+    /// The last to be dropped: whoever comes next finds the memory and the slot free.
+    _alive: Alive,
 }
 
 enum Exports {
@@ -46,7 +73,8 @@ enum Exports {
 
 impl Worker {
     pub(crate) fn new(handler: Arc<Handler>, shared: Arc<Shared>, place: Place) -> Self {
-        Self { caller: Caller { handler, shared, place }, instance: None }
+        let age_max_ms = u64::try_from(shared.grants.recycle.age.as_millis()).unwrap_or(u64::MAX);
+        Self { caller: Caller { handler, shared, place, age_max_ms }, bed: Arc::default(), is_known: false }
     }
 
     /// Hands a batch to the handler, in the order given. `attempt` is that of the first event, 1 at its first delivery;
@@ -58,24 +86,57 @@ impl Worker {
     /// absence.
     pub async fn call(&mut self, events: &[Event], attempt: u32, manual: bool) -> Invocation {
         // Taken out, so that an instance whose call is dropped half-way is not called again.
-        let mut instance = self.instance.take();
+        let mut instance = self.bed.instance().take();
         let invocation = match self.caller.handler.world() {
             World::Worker => self.caller.one_by_one(&mut instance, events, attempt, manual).await,
             World::BatchWorker => self.caller.at_once(&mut instance, events, attempt).await,
         };
-        self.instance = instance;
+        self.lay_down(instance);
         invocation
+    }
+
+    /// The instance rests until the next call, if nobody else waits for one.
+    fn lay_down(&mut self, instance: Option<Instance>) {
+        let Shared { grants, usage, host_memory, .. } = &*self.caller.shared;
+        let Some(instance) = instance else { return };
+        let must_make_way = self.caller.must_make_way(&instance);
+        *self.bed.instance() = Some(instance);
+        if !self.is_known {
+            let bed: Arc<dyn Resting> = Arc::clone(&self.bed) as Arc<dyn Resting>;
+            usage.gate.places.add(Arc::downgrade(&bed));
+            host_memory.add_resting(Arc::downgrade(&bed));
+            self.is_known = true;
+        }
+        // One that came by in between has looked into the bed too early, or is seen here. Who waits for memory comes again.
+        if must_make_way || (grants.limits.instances > 0 && usage.gate.is_wanted()) {
+            self.bed.give_up();
+        }
     }
 
     /// Drops the instance, if there is one. The next call makes another.
     pub fn forget_instance(&mut self) {
-        self.instance = None;
+        let instance = self.bed.instance().take();
+        drop(instance);
     }
 
     /// The linear memory of the instance, in bytes; 0 without one.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.instance.as_ref().map_or(0, |instance| instance.store.data().memory.bytes())
+        self.bed.instance().as_ref().map_or(0, |instance| instance.store.data().memory.bytes())
+    }
+}
+
+impl Bed {
+    fn instance(&self) -> MutexGuard<'_, Option<Instance>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Resting for Bed {
+    fn give_up(&self) -> bool {
+        let instance = self.instance().take_if(|instance| !instance.owes);
+        // Without the lock: to drop it takes a while.
+        instance.is_some()
     }
 }
 
@@ -105,6 +166,9 @@ impl Caller {
             }
             if checkpoint {
                 break;
+            }
+            if instance.as_ref().is_some_and(|instance| self.must_make_way(instance)) {
+                *instance = None;
             }
             // The limit is one call's; a batch of calls may hold so much and commits before it goes on.
             if ledger.kept_bytes() > self.shared.grants.limits.output_bytes {
@@ -156,27 +220,78 @@ impl Caller {
         ledger.begin(events.iter().map(|event| event.offset));
         console.begin(ledger.in_hand());
 
-        let mut entered = match instance.take() {
-            Some(warm) if warm.calls < grants.reuse_calls || warm.owes => warm,
-            _ => match self.instantiate().await {
+        let mut entered = match instance.take().filter(|warm| !self.is_spent(warm)) {
+            Some(warm) => warm,
+            // Apart: what it needs would be carried along by every call that needs none of it.
+            None => match Box::pin(self.instantiate()).await {
                 Ok(fresh) => fresh,
                 Err(outcome) => return outcome,
             },
         };
         entered.calls += 1;
+        self.shared.moment.begin(events);
         entered.store.set_epoch_deadline(1);
         entered.store.data_mut().memory.forgive();
         mem::swap(ledger, &mut entered.store.data_mut().ledger);
         let returned = deadline.watch(self.hand_over(&mut entered, events, attempt)).await;
         mem::swap(ledger, &mut entered.store.data_mut().ledger);
+        entered.store.data_mut().http.end_call();
         console.end();
 
+        let host = entered.store.data();
         match returned {
             Ok(answer) => {
+                let outcome = match answer {
+                    Ok(()) => Outcome::Done,
+                    Err(_) if host.memory.denied() == Some(Denied::HostMemory) => stop::host_memory_used_up(host),
+                    Err(error) => stop::declined(error, &self.shared.redactor),
+                };
                 *instance = Some(entered);
-                answer.map_or_else(stop::declined, |()| Outcome::Done)
+                outcome
             }
-            Err(error) => stop::broken_off(&error, entered.store.data(), &grants.limits),
+            Err(error) => stop::broken_off(&error, host, &grants.limits),
+        }
+    }
+
+    /// Whether a fresh instance is to take the place of this one, which is counted then.
+    fn is_spent(&self, instance: &Instance) -> bool {
+        let recycle = &self.shared.grants.recycle;
+        let age_ms = self.shared.deadline.now_ms().saturating_sub(instance.made_ms);
+        let is_spent = !instance.owes
+            && (instance.calls >= recycle.calls
+                || age_ms >= self.age_max_ms
+                || instance.store.data().memory.bytes() > instance.memory_mark_bytes);
+        if is_spent {
+            self.shared.usage.recycled.fetch_add(1, Ordering::Relaxed);
+        }
+        is_spent
+    }
+
+    /// Whether others have waited for long enough.
+    fn must_make_way(&self, instance: &Instance) -> bool {
+        let Shared { grants, usage, host_memory, deadline, .. } = &*self.shared;
+        let by_its_own = grants.limits.instances > 0 && usage.gate.is_wanted();
+        (by_its_own || host_memory.is_claimed())
+            && !instance.owes
+            && deadline.now_ms().saturating_sub(instance.made_ms) >= TURN_MS
+            && (by_its_own || host_memory.is_wanted())
+    }
+
+    /// Waits for leave to make an instance. That time is not the handler's.
+    async fn admit(&self) -> Result<Alive, Outcome> {
+        let Shared { grants, usage, deadline, .. } = &*self.shared;
+        let limit = grants.limits.instances;
+        if limit == 0 {
+            return Ok(gate::admit(usage, limit).await);
+        }
+        let wait = timeout(ADMISSION_TIMEOUT, gate::admit(usage, limit));
+        match deadline.watch(async { Ok(deadline.exempt(wait).await) }).await {
+            Ok(Ok(alive)) => Ok(alive),
+            Ok(Err(_)) => Err(Outcome::StoreUnavailable(format!(
+                "as many instances of handler \"{}\" are at work as limits.instances allows on this host ({limit})",
+                grants.handler,
+            ))),
+            Err(_) => Err(Outcome::Interrupted),
         }
     }
 
@@ -200,6 +315,8 @@ impl Caller {
     }
 
     async fn instantiate(&self) -> Result<Instance, Outcome> {
+        let alive = self.admit().await?;
+        self.shared.moment.start();
         let mut store = Store::new(self.engine(), Host::new(Arc::clone(&self.shared)));
         store.limiter(|host| &mut host.memory);
         // A list that a guest hands over may name the same memory over and over; an honest one fits into its memory.
@@ -219,12 +336,26 @@ impl Caller {
             Handler::Batch(handler) => deadline.watch(handler.instantiate_async(&mut store)).await.map(Exports::Batch),
         };
         match instantiated {
-            Ok(exports) => Ok(Instance { store, exports, calls: 0, owes: false }),
+            Ok(exports) => {
+                self.shared.usage.instances_made.fetch_add(1, Ordering::Relaxed);
+                let memory_mark_bytes = self.memory_mark_bytes(store.data().memory.bytes());
+                let made_ms = deadline.now_ms();
+                Ok(Instance { store, exports, calls: 0, owes: false, made_ms, memory_mark_bytes, _alive: alive })
+            }
             Err(error) => {
                 self.shared.console.end();
                 Err(stop::broken_off(&error, store.data(), &self.shared.grants.limits))
             }
         }
+    }
+
+    /// How much memory an instance may have that began with `first_bytes`, before another takes its place: a quarter
+    /// below the limit at least. One that is past the mark from the start gets half of what is left, or each would serve
+    /// one call.
+    fn memory_mark_bytes(&self, first_bytes: u64) -> u64 {
+        let limit = self.shared.grants.limits.memory_bytes;
+        let mark = self.shared.grants.recycle.memory_bytes.min(limit / 4 * 3);
+        if first_bytes < mark { mark } else { first_bytes + limit.saturating_sub(first_bytes) / 2 }
     }
 
     fn engine(&self) -> &Engine {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{EventExt, Stage, emitted, emitted_ids, event, grants};
 use pelton_core::Outcome;
-use pelton_sandbox::{EmitGrant, Grants, Limits};
+use pelton_sandbox::{EmitGrant, Grants, Limits, Recycle};
 
 #[tokio::test]
 async fn an_emitted_event_is_named_by_its_cause_and_the_same_at_every_delivery() {
@@ -82,7 +82,8 @@ async fn a_failed_event_takes_its_effects_along_and_leaves_those_before_it() {
 
 #[tokio::test]
 async fn a_fresh_instance_for_every_call_reads_what_the_one_before_wrote() {
-    let mut stage = Stage::with("misbehave", Grants { reuse_calls: 1, ..grants() }).await;
+    let mut stage =
+        Stage::with("misbehave", Grants { recycle: Recycle { calls: 1, ..Recycle::default() }, ..grants() }).await;
     let batch: Vec<_> = (0..3).map(|offset| event(offset, "count", "").key("k").header("to", "out")).collect();
     assert_eq!(emitted(&stage.call(&batch).await), ["1", "2", "3"]);
 }

@@ -13,7 +13,7 @@ use std::{
 
 use common::{EventExt, Stage, emitted, event, grants};
 use pelton_core::Outcome;
-use pelton_sandbox::{Grants, Limits, LogLevel};
+use pelton_sandbox::{Grants, Limits, LogLevel, Recycle};
 
 fn limited(limits: Limits) -> Grants {
     Grants { limits, ..grants() }
@@ -214,7 +214,11 @@ async fn a_warm_instance_serves_one_batch_after_another() {
 async fn an_instance_is_replaced_after_as_many_calls_as_were_granted() {
     let large = event(0, "ok", &"x".repeat(8 * 1024 * 1024));
     for (reuse_calls, grown) in [(0, false), (1, false), (2, true), (10_000, true)] {
-        let mut stage = Stage::with("misbehave", Grants { reuse_calls, ..grants() }).await;
+        let mut stage = Stage::with(
+            "misbehave",
+            Grants { recycle: Recycle { calls: reuse_calls, ..Recycle::default() }, ..grants() },
+        )
+        .await;
         stage.call(&[large.clone(), event(1, "ok", "")]).await;
         assert_eq!(stage.worker.memory_bytes() > 8 * 1024 * 1024, grown, "reuse_calls = {reuse_calls}");
     }

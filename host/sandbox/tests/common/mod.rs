@@ -7,6 +7,8 @@
     reason = "shared by the scenarios, each of which uses a part"
 )]
 
+pub mod text;
+
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
@@ -16,8 +18,8 @@ use std::{
 
 use pelton_core::{Event, Invocation, Offset, Timestamp};
 use pelton_sandbox::{
-    EmitGrant, Grants, Interrupt, Limits, LogLevel, LogLine, LogSink, Module, Place, Sandbox, SandboxOptions,
-    StateReader, Worker,
+    EmitGrant, Grants, Interrupt, LogLevel, LogLine, LogSink, Module, Place, Sandbox, SandboxOptions, StateReader,
+    Worker,
 };
 
 /// One for a test binary: an engine sets a lot of address space aside.
@@ -36,11 +38,9 @@ pub fn guest(name: &str) -> Vec<u8> {
 
 pub fn grants() -> Grants {
     Grants {
-        handler: "invoice".into(),
         emit: EmitGrant::Streams(BTreeMap::from([("out".into(), 1024 * 1024)])),
         config: vec![("currency".into(), "EUR".into())],
-        limits: Limits::default(),
-        reuse_calls: 10_000,
+        ..Grants::nothing("invoice")
     }
 }
 
@@ -109,7 +109,7 @@ impl Stage {
     }
 
     pub async fn with(guest_name: &str, grants: Grants) -> Self {
-        Self::around(SANDBOX.load(guest(guest_name), grants).await.unwrap())
+        Self::around(SANDBOX.load(guest(guest_name).into(), grants, Arc::default()).await.unwrap())
     }
 
     pub fn around(module: Module) -> Self {
