@@ -21,7 +21,7 @@ use pelton::{
     pump::GroupSettings,
 };
 use pelton_core::{Acquired, Commit, CommitOutcome, Lease, PumpSettings, Session};
-use pelton_sandbox::{EmitGrant, Grants, Limits, Place, Sandbox, SandboxOptions};
+use pelton_sandbox::{Grants, Place, Sandbox, SandboxOptions};
 use pelton_store::{ReadLimit, Store, StoreOptions};
 use support::{Native, PARTITIONS, STREAM, fill, median, sole_member};
 use tokio::task::JoinSet;
@@ -86,14 +86,8 @@ async fn bench(events: u64, rounds: usize, batch: u32) {
 async fn wasm(sandbox: &Sandbox, name: &str) -> Arc<dyn Version> {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sandbox/tests/guests/prebuilt");
     let module = std::fs::read(guests.join(name).with_extension("wasm")).unwrap();
-    let grants = Grants {
-        handler: name.into(),
-        emit: EmitGrant::Streams([].into()),
-        config: Vec::new(),
-        limits: Limits::default(),
-        reuse_calls: 10_000,
-    };
-    Arc::new(WasmVersion::new(sandbox.load(module, grants).await.unwrap(), name.into(), Arc::default()))
+    let module = sandbox.load(module.into(), Grants::nothing(name), Arc::default()).await.unwrap();
+    Arc::new(WasmVersion::new(module, name.into(), Arc::default()))
 }
 
 /// The time from the first acquisition until the database says that every event is passed.

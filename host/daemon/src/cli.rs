@@ -1,17 +1,22 @@
 //! The command line: what can be asked for, and the exit status that answers.
 
 mod dead_letters;
+mod handler;
+mod replay;
 
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{commands, config::ConfigError, logging};
+use crate::{commands, compiler, config::ConfigError, logging};
 
 pub use dead_letters::{
     DeadLettersCommand, DiscardArgs, EditArgs, ExportArgs, ListArgs, Looking, Narrowing, NewPayload, ReplayArgs,
     ShowArgs, SkipArgs, Which,
 };
+pub use handler::{HandlerCommand, HistoryArgs, PinArgs, RollbackArgs};
+
+pub use replay::{Beginning, RecordedArgs};
 
 /// Done.
 const SUCCESS: u8 = 0;
@@ -55,6 +60,8 @@ enum Command {
     Build(BuildArgs),
     /// Run events through a module with no store, and print what came of each.
     Test(TestArgs),
+    /// Run recorded events through a module with its effects held back, and compare it with the running version.
+    Replay(RecordedArgs),
     /// Append events, one a line, to a stream.
     Append(AppendArgs),
     /// Print events of a stream.
@@ -73,6 +80,9 @@ enum Command {
     Hosts(HostsArgs),
     /// Show the handlers and which version of each answers.
     Handlers,
+    /// Show the versions of a handler, go back to one, or pin it.
+    #[command(subcommand)]
+    Handler(HandlerCommand),
     /// Bring the store's schema up to date and create what the configuration declares.
     Migrate,
     /// Write a consistent copy of the database, or show the commands that make one, and how to restore it.
@@ -300,6 +310,10 @@ pub struct GroupArgs {
 /// Reads the command line, does what it says and gives the exit status.
 #[must_use]
 pub fn main() -> ExitCode {
+    // First of all: no runtime, no log, no thread that its limits would come too late for.
+    if let Some(args) = compiler::asked_for(std::env::args_os()) {
+        return pelton_sandbox::compile_stdin_to_stdout(args);
+    }
     let cli = Cli::parse();
     let common = Common { config: cli.config, json: cli.json };
     let filter = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
@@ -327,6 +341,7 @@ async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
         Command::DeadLetters(command) => return commands::dead_letters::dead_letters(&common, &command).await,
         Command::Check => return commands::check::check(&common).await,
         Command::Test(args) => return commands::test::test(&common, &args).await,
+        Command::Replay(args) => return commands::replay::replay(&common, &args).await,
         Command::Build(args) => commands::build(&common, &args)?,
         Command::Append(args) => commands::append::append(&common, &args).await?,
         Command::Tail(args) => commands::tail::tail(&common, &args).await?,
@@ -335,6 +350,7 @@ async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
         Command::Group(command) => commands::groups::group(&common, &command).await?,
         Command::Hosts(args) => commands::hosts::hosts(&common, &args).await?,
         Command::Handlers => commands::handlers::handlers(&common).await?,
+        Command::Handler(command) => commands::handler::handler(&common, &command).await?,
         Command::Migrate => commands::migrate(&common).await?,
         Command::Backup(args) => commands::backup::backup(&common, &args).await?,
     }
@@ -397,6 +413,22 @@ mod tests {
         assert_eq!(kind(&["edit", "g", "--id", "0/1"]), Some(MissingRequiredArgument));
         assert_eq!(kind(&["edit", "g", "--id", "0/1", "--payload", "1", "--file", "-"]), Some(ArgumentConflict));
         assert_eq!(kind(&["list", "g", "--key", "k", "-n", "3"]), None);
+    }
+
+    #[test]
+    fn a_pin_is_set_or_taken_away() {
+        use clap::error::ErrorKind::{ArgumentConflict, InvalidValue, ValueValidation};
+        let kind = |args: &[&str]| {
+            let args = [&["pelton", "handler"], args].concat();
+            Cli::try_parse_from(args).err().map(|error| error.kind())
+        };
+        assert_eq!(kind(&["pin", "h"]), None);
+        assert_eq!(kind(&["pin", "h", "sha256:ab"]), None);
+        assert_eq!(kind(&["pin", "h", "--off"]), None);
+        assert_eq!(kind(&["pin", "h", "sha256:ab", "--off"]), Some(ArgumentConflict));
+        assert_eq!(kind(&["rollback", "h", "--to", "ab"]), None);
+        assert_eq!(kind(&["rollback", "h", "--to", ""]), Some(InvalidValue));
+        assert_eq!(kind(&["history", "h", "--limit", "0"]), Some(ValueValidation));
     }
 
     #[test]

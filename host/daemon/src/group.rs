@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::GroupConfig,
-    handler::Version,
+    handler::{Lane, Version},
     membership::Standing,
     pump::{self, GroupSettings, Hint, PumpContext},
     time::Clock,
@@ -40,6 +40,8 @@ const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
 pub(crate) struct Surroundings {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
+    /// Where handlers are called.
+    pub(crate) lane: Lane,
     /// Uniform in 0 to 1.
     pub(crate) chance: Arc<dyn Fn() -> f64 + Send + Sync>,
     /// Told whenever a pump has ended: its partition may be wanted back.
@@ -48,10 +50,35 @@ pub(crate) struct Surroundings {
     pub(crate) hand_over_max: Duration,
 }
 
+/// The versions of a handler that answer.
+#[derive(Clone)]
+pub(crate) struct Versions {
+    /// Everywhere else.
+    pub(crate) live: Arc<dyn Version>,
+    /// In partitions below this one.
+    pub(crate) trial: Option<(u32, Arc<dyn Version>)>,
+}
+
+impl Versions {
+    /// One for all partitions.
+    #[cfg(test)]
+    pub(crate) fn all(live: Arc<dyn Version>) -> Self {
+        Self { live, trial: None }
+    }
+
+    /// The one that answers in a partition.
+    pub(crate) fn of(&self, partition: u32) -> &Arc<dyn Version> {
+        match &self.trial {
+            Some((partitions, version)) if partition < *partitions => version,
+            _ => &self.live,
+        }
+    }
+}
+
 /// A group at work on this host: a pump for each partition that is meant for it.
 pub(crate) struct RunningGroup {
     pub(crate) config: GroupConfig,
-    version: Arc<dyn Version>,
+    versions: Versions,
     surroundings: Surroundings,
     registered: Option<(Session, Arc<Trust>)>,
     pumps: BTreeMap<u32, RunningPump>,
@@ -77,10 +104,10 @@ struct RunningPump {
 
 impl RunningGroup {
     /// A group that works for no partition yet.
-    pub(crate) fn new(config: GroupConfig, version: Arc<dyn Version>, surroundings: &Surroundings) -> Self {
+    pub(crate) fn new(config: GroupConfig, versions: Versions, surroundings: &Surroundings) -> Self {
         Self {
             config,
-            version,
+            versions,
             surroundings: surroundings.clone(),
             registered: None,
             pumps: BTreeMap::new(),
@@ -111,15 +138,14 @@ impl RunningGroup {
         std::mem::take(&mut self.strays).into_values().for_each(|release| release.abort());
     }
 
-    /// Passes on what is known of the partitions of this group, and brings its pumps in step with what is meant for this
-    /// host.
-    pub(crate) fn tell(&mut self, progress: &[Progress]) {
+    /// Passes on what is known of the partitions of this group, all of them and no other's, and brings its pumps in step
+    /// with what is meant for this host.
+    pub(crate) fn tell(&mut self, progress: &[&Progress]) {
         self.is_over();
         let Some((session, trust)) = self.registered.clone() else { return };
         let us = &session.host;
         let mut wanted = BTreeSet::new();
-        let name = self.config.spec.name.clone();
-        for row in progress.iter().filter(|row| row.group == name) {
+        for row in progress {
             let holder = match &row.owner {
                 None => Holder::Nobody,
                 Some(owner) if owner == us => Holder::Us,
@@ -180,12 +206,12 @@ impl RunningGroup {
     }
 
     fn start_pump(&mut self, partition: u32, hint: Hint, session: &Session, trust: &Arc<Trust>) {
-        let Surroundings { store, clock, chance, pump_ended, .. } = &self.surroundings;
+        let Surroundings { store, clock, lane, chance, pump_ended, .. } = &self.surroundings;
         let spec = &self.config.spec;
         let trusted = Arc::clone(trust);
         let interrupt = Interrupt::unless(Arc::new(move || trusted.holds()));
         let settings = watch::Sender::new(self.config.settings.clone());
-        let version = watch::Sender::new(Arc::clone(&self.version));
+        let version = watch::Sender::new(Arc::clone(self.versions.of(partition)));
         let hint = watch::Sender::new(hint);
         let drain = watch::Sender::new(false);
         let stopped_here = Arc::new(AtomicBool::new(false));
@@ -201,6 +227,7 @@ impl RunningGroup {
             interrupt: interrupt.clone(),
             chance: Arc::clone(chance),
             stopped_here: Arc::clone(&stopped_here),
+            lane: lane.clone(),
         };
         let ended = Arc::new(AtomicBool::new(false));
         let (pump_ended, has_ended) = (Arc::clone(pump_ended), Arc::clone(&ended));
@@ -213,11 +240,17 @@ impl RunningGroup {
         self.pumps.insert(partition, pump);
     }
 
-    /// A new version of the handler takes over, in each partition between two batches.
-    pub(crate) fn swap(&mut self, version: &Arc<dyn Version>) {
-        self.version = Arc::clone(version);
-        for pump in self.pumps.values() {
-            pump.version.send_replace(Arc::clone(version));
+    /// Other versions of the handler take over, in each partition between two batches. Where the same one goes on, nobody
+    /// is told anything.
+    pub(crate) fn swap(&mut self, versions: &Versions) {
+        self.versions = versions.clone();
+        for (partition, pump) in &self.pumps {
+            let version = versions.of(*partition);
+            pump.version.send_if_modified(|known| {
+                let other = !Arc::ptr_eq(known, version);
+                known.clone_from(version);
+                other
+            });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::logging::one_line;
 use pelton_sandbox::{LogLevel, LogLine, LogSink, Place};
 
 /// Forwards a handler's lines with its name, group, stream, partition and the offset of the event in hand.
@@ -33,7 +34,7 @@ impl LogSink for GuestLog {
                     partition = self.partition,
                     offset = line.offset.map(|offset| offset.0),
                     context = (!line.context.is_empty()).then_some(line.context),
-                    "{}", line.message
+                    "{}", one_line(line.message)
                 )
             };
         }

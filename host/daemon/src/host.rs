@@ -1,5 +1,7 @@
 //! The daemon: keeps what runs in step with `workers.toml`, the module files and the store, until it is told to stop.
 
+mod versions;
+
 use std::{
     collections::BTreeMap,
     mem,
@@ -9,25 +11,31 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use pelton_core::{Hold, Mark, Membership};
+use pelton_core::{Found, Hold, Mark, Membership};
 use pelton_sandbox::{Sandbox, SandboxOptions};
 use pelton_store::{HandlerReport, Progress, ReadLimit, Store, StoreError};
 use tokio::{
     select,
     sync::{Notify, mpsc, watch},
-    time::{interval, timeout},
+    time::{interval, sleep, timeout},
 };
 use tracing::{error, info, warn};
 
+use versions::Changed;
+
 use crate::{
     chores::{Chores, do_chores},
+    compiler::compiler,
     config::{Config, GroupConfig},
+    files::{FileWatch, Stamp},
     group::{RunningGroup, Surroundings},
+    handler::Lane,
     hints::watch_progress,
     membership::{Standing, Wishes},
-    modules::{FileWatch, Loaded, Loader, Stamp, check_world, grants_of, manual_groups},
+    modules::{Loaded, Loader, check_world, grants_of, manual_groups},
     presence::{Identity, Presence},
-    slot::HandlerSlot,
+    rollouts::{self, Rollouts, watch_rollouts},
+    slot::{Again, HandlerSlot, files_of},
     time::Clock,
 };
 
@@ -48,6 +56,8 @@ const ONE_LETTER: ReadLimit = ReadLimit { events: 1, bytes: 1 };
 pub struct RunOptions {
     /// End once every lag is 0 and nothing is asked of dead letters.
     pub until_idle: bool,
+    /// Compile modules in processes of their own. Only where this program is `pelton`: it is what is started for that.
+    pub compile_apart: bool,
 }
 
 /// How a run ended, where nothing went wrong with the host itself.
@@ -98,6 +108,11 @@ struct Host {
     ending: Vec<RunningGroup>,
     loader: Loader,
     loaded: mpsc::Receiver<Loaded>,
+    rollouts: watch::Receiver<Rollouts>,
+    changes: mpsc::Sender<Changed>,
+    changed: mpsc::Receiver<Changed>,
+    /// Told when a version has done too much wrong.
+    alarm: Arc<Notify>,
     files: FileWatch,
     progress: watch::Receiver<Vec<Progress>>,
     poll_interval: watch::Sender<Duration>,
@@ -125,13 +140,21 @@ impl Host {
         let presence = Presence::start(config.store.url.clone(), store_options, identity).await?;
         let standing = presence.standing();
 
+        let lane = Lane::both();
         let sandbox = Sandbox::new(SandboxOptions {
             cache_dir: Some(config.host.cache.clone()),
+            cache_bytes_max: config.host.cache_bytes_max,
+            compiler: options.compile_apart.then(compiler),
+            compilations_max: config.host.compilations,
+            memory_bytes_max: config.host.memory_bytes_max,
             instances_max: instances_max(&config),
             ..Default::default()
         })
         .context("cannot set up the WebAssembly engine")?;
-        let (loader, loaded) = Loader::new(sandbox);
+        let (loader, loaded) = Loader::new(sandbox, Arc::clone(&store), lane.clone());
+        let (told, rollouts) = watch::channel(rollouts::read(&*store).await?);
+        tokio::spawn(watch_rollouts(Arc::clone(&store), told));
+        let (changes, changed) = mpsc::channel(16);
         let poll_interval = watch::Sender::new(shortest_poll(&config, &options));
         let (sender, progress) = watch::channel(Vec::new());
         tokio::spawn(watch_progress(Arc::clone(&store), poll_interval.subscribe(), sender));
@@ -145,6 +168,7 @@ impl Host {
             surroundings: Surroundings {
                 store,
                 clock,
+                lane,
                 chance: Arc::new(rand::random::<f64>),
                 pump_ended: Arc::new(Notify::new()),
                 hand_over_max: config.host.shutdown_grace,
@@ -154,6 +178,10 @@ impl Host {
             ending: Vec::new(),
             loader,
             loaded,
+            rollouts,
+            changes,
+            changed,
+            alarm: Arc::default(),
             files: FileWatch::start(),
             progress,
             poll_interval,
@@ -171,10 +199,14 @@ impl Host {
     /// Waits until every handler was loaded or refused. One that is refused hurts only itself, unless it is the only one.
     async fn await_first_modules(&mut self) -> anyhow::Result<()> {
         while self.handlers.values().any(HandlerSlot::is_loading) {
-            let Some(loaded) = self.loaded.recv().await else { break };
-            self.take_module(loaded);
+            select! {
+                Some(loaded) = self.loaded.recv() => self.take_loaded(loaded),
+                Some(changed) = self.changed.recv() => self.take_changed(changed),
+                () = sleep(REPORT_INTERVAL) => self.ask_for_changes(),
+            }
         }
-        let refused: Vec<_> = self.handlers.values().filter_map(|slot| slot.refusal()).collect();
+        let silent = self.handlers.values().filter(|slot| slot.versions().is_none());
+        let refused: Vec<_> = silent.filter_map(HandlerSlot::refusal).collect();
         if !refused.is_empty() && refused.len() == self.handlers.len() {
             bail!("no handler can be loaded:\n  {}", refused.join("\n  "));
         }
@@ -188,9 +220,13 @@ impl Host {
         let mut look = interval(LOOK_INTERVAL);
         let mut report = interval(REPORT_INTERVAL);
         let pump_ended = Arc::clone(&self.surroundings.pump_ended);
+        let alarm = Arc::clone(&self.alarm);
         loop {
             select! {
-                Some(loaded) = self.loaded.recv() => self.take_module(loaded),
+                Some(loaded) = self.loaded.recv() => self.take_loaded(loaded),
+                Some(changed) = self.changed.recv() => self.take_changed(changed),
+                Ok(()) = self.rollouts.changed() => self.take_rollouts(),
+                () = alarm.notified() => self.condemn(),
                 Ok(()) = self.progress.changed() => {
                     if let Some(ended) = self.look_at_progress().await {
                         return Ok(ended);
@@ -208,7 +244,10 @@ impl Host {
                         return Ok(ended);
                     }
                 }
-                _ = report.tick() => self.report().await,
+                _ = report.tick() => {
+                    self.tend();
+                    self.report().await;
+                }
             }
         }
     }
@@ -258,7 +297,12 @@ impl Host {
     }
 
     fn take_progress(&mut self, progress: &[Progress]) -> Option<Ended> {
-        self.groups.values_mut().chain(&mut self.ending).for_each(|group| group.tell(progress));
+        let mut rows: BTreeMap<&str, Vec<&Progress>> = BTreeMap::new();
+        progress.iter().for_each(|row| rows.entry(&row.group).or_default().push(row));
+        for group in self.groups.values_mut().chain(&mut self.ending) {
+            let of_group = rows.get(&*group.config.spec.name).map_or(&[][..], Vec::as_slice);
+            group.tell(of_group);
+        }
         let mine = |row: &&Progress| row.owner.as_ref() == Some(&self.id);
         for row in progress.iter().filter(|row| self.has_stopped(row)).filter(mine) {
             // A host that takes a stopped partition over has nothing to end for: the stop would run from host to host.
@@ -270,8 +314,8 @@ impl Host {
             }
         }
         // A group that was added just now may not be in the picture yet.
-        let known = self.config.groups.keys().all(|name| progress.iter().any(|row| row.group == *name));
-        if self.options.until_idle && known { self.idle(progress) } else { None }
+        let known = || self.config.groups.keys().all(|name| rows.contains_key(&**name));
+        if self.options.until_idle && known() { self.idle(progress) } else { None }
     }
 
     /// Whether a partition waits for somebody. One that another version has stopped is about to start again.
@@ -287,8 +331,8 @@ impl Host {
     /// Whether what failed did so under the version that is at work.
     fn failed_as_it_is(&self, row: &Progress) -> bool {
         let handler = self.config.groups.get(&row.group).and_then(|group| self.handlers.get(&group.spec.handler));
-        let live = handler.and_then(HandlerSlot::live);
-        live.is_none_or(|live| row.failed_by.as_deref().is_none_or(|digest| digest == live.digest()))
+        let version = handler.and_then(HandlerSlot::versions).map(|versions| versions.of(row.partition));
+        version.is_none_or(|version| row.failed_by.as_deref().is_none_or(|digest| digest == version.digest()))
     }
 
     /// Whether every lag is 0, or what is left can only wait for somebody.
@@ -377,10 +421,8 @@ impl Host {
                 self.reload_config().await;
             }
         }
-        for (name, slot) in &mut self.handlers {
-            if slot.file_changed().await {
-                slot.load(name, &self.config.streams, &self.loader);
-            }
+        for slot in self.handlers.values_mut() {
+            slot.look_at_file(&self.loader).await;
         }
     }
 
@@ -420,14 +462,14 @@ impl Host {
             if manual.is_empty() {
                 continue;
             }
-            let live = self.handlers.get(name).and_then(HandlerSlot::world);
-            let world = match live {
-                Some(world) if self.config.handlers.get(name) == Some(handler) => Some(world),
-                // Another module may come with the change. One that cannot be loaded does not replace the old one.
-                _ => self.loader.world(handler, grants_of(name, handler, &config.streams)).await.or(live),
-            };
-            let Some(world) = world else { continue };
-            check_world(world, &manual).map_err(|reason| format!("handler {name:?}: {reason}"))?;
+            let answer = self.handlers.get(name).map_or(&[][..], HandlerSlot::worlds);
+            let unchanged = !answer.is_empty() && self.config.handlers.get(name) == Some(handler);
+            // Another module may come with the change. One that cannot be loaded does not replace the old one.
+            let grants = || grants_of(name, handler, &config.streams);
+            let coming = if unchanged { None } else { self.loader.world(handler, grants()).await };
+            for world in coming.map_or_else(|| answer.to_vec(), |world| vec![world]) {
+                check_world(world, &manual).map_err(|reason| format!("handler {name:?}: {reason}"))?;
+            }
         }
         Ok(())
     }
@@ -435,17 +477,23 @@ impl Host {
     /// Brings handlers and groups in step with a configuration that is valid and declared.
     async fn apply(&mut self, config: Config) {
         let old = mem::replace(&mut self.config, config);
-        let streams_changed = old.streams != self.config.streams;
         (self.config.host, self.config.store) = (old.host, old.store);
         self.poll_interval.send_replace(shortest_poll(&self.config, &self.options));
         self.chores.send_replace(Chores::of(&self.config));
 
         self.handlers.retain(|name, _| self.config.handlers.contains_key(name));
         for (name, handler) in &self.config.handlers {
-            let slot = self.handlers.entry(name.clone()).or_insert_with(|| HandlerSlot::new(handler.clone()));
-            if slot.reconfigure(handler, manual_groups(name, &self.config.groups)) || streams_changed {
-                slot.file_changed().await;
-                slot.load(name, &self.config.streams, &self.loader);
+            let is_new = !self.handlers.contains_key(name);
+            let found = if is_new { self.found_at_start(name).await } else { Found::Changed };
+            let slot = self.handlers.entry(name.clone());
+            let slot = slot.or_insert_with(|| HandlerSlot::new(name, handler.clone(), Arc::clone(&self.alarm)));
+            if let Some(rollout) = self.rollouts.borrow().get(name).filter(|_| is_new) {
+                slot.take_rollout(rollout);
+            }
+            match slot.reconfigure(handler, &self.config.groups, &self.config.streams) {
+                Again::OtherFile => slot.meet_file(found, &self.loader).await,
+                Again::SameFile => slot.load_file(&self.loader),
+                Again::No => {}
             }
         }
 
@@ -463,21 +511,27 @@ impl Host {
                 if !other_handler {
                     continue;
                 }
-                if let Some(live) = self.handlers.get(&config.spec.handler).and_then(HandlerSlot::live) {
-                    group.swap(&live);
+                if let Some(versions) = self.handlers.get(&config.spec.handler).and_then(HandlerSlot::versions) {
+                    group.swap(versions);
                 }
             }
         }
-        self.start_groups();
-        let modules = self.config.handlers.values().map(|handler| &*handler.module);
-        self.files.watch(modules.chain([&*self.path]));
+        self.settle();
+        // Groups may have gone, too.
+        self.join();
+        let modules: Vec<_> = self.config.handlers.values().flat_map(|handler| files_of(&handler.module)).collect();
+        self.files.watch(modules.iter().map(|path| &**path).chain([&*self.path]));
     }
 
-    /// Starts the groups that do not run and whose handler is there.
-    fn start_groups(&mut self) {
+    /// Starts the groups, of this handler or of all, that do not run and whose handler is there.
+    fn start_groups(&mut self, only: Option<&str>) {
+        let before = self.groups.len();
         for (name, config) in &self.config.groups {
-            let live = self.handlers.get(&config.spec.handler).and_then(HandlerSlot::live);
-            let Some(version) = live.filter(|_| !self.groups.contains_key(name)) else { continue };
+            if only.is_some_and(|handler| config.spec.handler != handler) {
+                continue;
+            }
+            let versions = self.handlers.get(&config.spec.handler).and_then(HandlerSlot::versions);
+            let Some(versions) = versions.filter(|_| !self.groups.contains_key(name)) else { continue };
             let partitions = self.config.streams.get(&config.spec.stream).map_or(0, |stream| stream.partitions);
             info!(
                 group = name,
@@ -486,29 +540,21 @@ impl Host {
                 partitions,
                 "group works here"
             );
-            let mut group = RunningGroup::new(config.clone(), version, &self.surroundings);
+            let mut group = RunningGroup::new(config.clone(), versions.clone(), &self.surroundings);
             group.stand(self.standing.borrow().as_ref());
             self.groups.insert(name.clone(), group);
         }
-        self.join();
-        // The new pumps have not been told anything yet.
-        self.progress.mark_changed();
-    }
-
-    fn take_module(&mut self, loaded: Loaded) {
-        let Some(slot) = self.handlers.get_mut(&loaded.handler) else { return };
-        let name = loaded.handler.clone();
-        let Some(version) = slot.take(loaded, self.surroundings.clock.now()) else { return };
-        for group in self.groups.values_mut().filter(|group| group.config.spec.handler == name) {
-            group.swap(&version);
+        if self.groups.len() > before {
+            self.join();
+            // The new pumps have not been told anything yet.
+            self.progress.mark_changed();
         }
-        self.start_groups();
     }
 
     /// Tells the store what the handlers did, if it is not what was told last.
     async fn report(&mut self) {
         let store = &self.surroundings.store;
-        let reports: Vec<_> = self.handlers.iter().map(|(name, slot)| slot.report(name, &self.id)).collect();
+        let reports: Vec<_> = self.handlers.values().map(|slot| slot.report(&self.id)).collect();
         if reports == self.reported {
             return;
         }
@@ -539,7 +585,7 @@ impl Host {
                 warn!("some partitions could not be released; the next host takes them over");
             }
         }
-        let reports: Vec<_> = self.handlers.iter().map(|(name, slot)| slot.report(name, &self.id)).collect();
+        let reports: Vec<_> = self.handlers.values().map(|slot| slot.report(&self.id)).collect();
         match timeout(LAST_COMMITS, self.surroundings.store.report_handlers(&reports)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "could not store what the handlers did"),

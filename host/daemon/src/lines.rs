@@ -53,7 +53,7 @@ impl Source {
 
 /// Events of a file, read as they are asked for.
 pub(crate) struct Lines {
-    reader: Box<dyn BufRead>,
+    reader: Box<dyn BufRead + Send>,
     name: String,
     format: Format,
     fields: Fields,
@@ -69,7 +69,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn open(path: &Path, format: Format, fields: Fields) -> anyhow::Result<Self> {
-        let (reader, name, total_bytes): (Box<dyn BufRead>, _, _) = if path == Path::new("-") {
+        let (reader, name, total_bytes): (Box<dyn BufRead + Send>, _, _) = if path == Path::new("-") {
             (Box::new(BufReader::new(io::stdin())), "standard input".to_owned(), None)
         } else {
             let name = path.display().to_string();

@@ -1,6 +1,9 @@
 //! What commands print: tables for people, JSON for programs.
 
-use std::io::{self, IsTerminal, Write, stderr, stdout};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write, stderr, stdout},
+};
 
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,6 +19,15 @@ pub(crate) fn json_line(value: &impl Serialize) -> io::Result<()> {
 /// Prints one line of text.
 pub(crate) fn line(text: impl std::fmt::Display) -> io::Result<()> {
     writeln!(stdout().lock(), "{text}")
+}
+
+/// Text of others as a terminal may be given it: control characters in it are shown, and steer nothing.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// Prints a table with a heading, or a sentence if there is nothing in it.

@@ -31,7 +31,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     batch::{Batch, Dealt, Way},
-    handler::{Handler, Version},
+    handler::{Handler, Lane, Version},
     replay::{self, Order, Report},
     state::PartitionState,
     time::Clock,
@@ -69,6 +69,8 @@ pub struct PumpContext {
     pub interrupt: Interrupt,
     /// Becomes true when an event stopped the partition here, and not under an earlier owner.
     pub stopped_here: Arc<AtomicBool>,
+    /// Where the handler is called.
+    pub lane: Lane,
     /// Uniform in 0 to 1, for the jitter of back-off.
     pub chance: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
@@ -189,6 +191,9 @@ struct Hands {
     version: Option<Arc<dyn Version>>,
     /// The digest of the version that failed last, here or under an earlier owner.
     failed_by: Option<String>,
+    /// The digest of the version that handled what came last: in the store, and in what is not committed yet.
+    handled_by_stored: Option<String>,
+    handled_by: Option<String>,
     /// Commits made under this lease.
     commits: u64,
     /// The commit that was asked for last, until it is known what became of it.
@@ -214,6 +219,7 @@ struct Work {
     /// A parked key for each event in it that is gone.
     released: Vec<String>,
     remembered: Vec<(Offset, String)>,
+    handled_by: Vec<(Offset, String)>,
     skipped: u32,
 }
 
@@ -269,6 +275,8 @@ impl Hands {
             called_at: time::Instant::now(),
             version: None,
             failed_by: None,
+            handled_by_stored: None,
+            handled_by: None,
             commits: 0,
             commit: None,
             released: Vec::new(),
@@ -350,11 +358,19 @@ impl Hands {
         let attempt = if batch.begins_with_call() { attempt } else { 1 };
         let manual = self.settings.pump.commit == CommitMode::Manual;
         let mut handler = self.handler_for(batch.first());
-        self.calling = Some(Box::pin(async move {
+        self.calling = Some(self.in_lane(Box::pin(async move {
             let invocation = handler.call(batch.called(), attempt, manual).await;
             Called { handler, batch, attempt, invocation }
-        }));
+        })));
         None
+    }
+
+    /// Calls that compute for long get out of the way of others.
+    fn in_lane<T: Send + 'static>(&self, call: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
+        match &self.version {
+            Some(version) => self.context.lane.run(Arc::clone(version.calls().pace()), call),
+            None => call,
+        }
     }
 
     fn way_of(&self, event: &Event) -> Way {
@@ -410,6 +426,9 @@ impl Hands {
         self.handler = (located || outcome == Outcome::Done).then_some(handler);
 
         let dealt = batch.deal(handled);
+        if let Some((first, _)) = dealt.done.iter().find(|(_, way)| *way == Way::Call) {
+            self.takes_over(first.offset, self.version.as_ref().map(|version| version.digest().to_owned()));
+        }
         self.state.write(&effects.state, dealt.next().unwrap_or(self.fetch_from));
         self.work.effects.extend(effects);
         self.dealt(dealt, handled as u32, outcome, located, checkpoint)
@@ -437,6 +456,14 @@ impl Hands {
         let full = self.work.bytes > self.output_bytes_max();
         let chance = (self.context.chance)();
         Input::Invoked(Invoked { done: count, handled, parked, next, outcome, located, checkpoint, full, chance })
+    }
+
+    /// If another version than before answers from this offset on, that is put on record.
+    fn takes_over(&mut self, offset: Offset, digest: Option<String>) {
+        if digest.is_some() && digest != self.handled_by {
+            self.work.handled_by.extend(digest.clone().map(|digest| (offset, digest)));
+            self.handled_by = digest;
+        }
     }
 
     /// An event follows those of its key.
@@ -482,6 +509,8 @@ impl Hands {
     /// The first event is given up: the commit that comes now stores what becomes of it.
     fn set_aside(&mut self, aside: Aside, failure: Failure) {
         let Some(event) = self.events.pop_front() else { return };
+        // Under manual commits another version may have come since it failed.
+        self.takes_over(event.offset, self.failed_by.clone());
         let Place { group, stream, partition } = &self.context.place;
         let (offset, id, key, attempts) = (event.offset.0, event.id.as_str(), event.key.as_deref(), failure.attempts);
         let (class, reason) = (failure.class.as_str(), failure.reason.as_str());
@@ -523,7 +552,7 @@ impl Hands {
             refused: self.replayed_last.zip(refused),
             now: Box::new(move || clock.now()),
         };
-        self.replaying = Some(Box::pin(replay::see_to(order)));
+        self.replaying = Some(self.in_lane(Box::pin(replay::see_to(order))));
     }
 
     fn replayed(&mut self, report: Result<Report, StoreError>) -> Input {
@@ -595,7 +624,7 @@ impl Hands {
             None => {
                 self.commits += 1;
                 let work = if with_effects { mem::take(&mut self.work) } else { Work::default() };
-                let Work { effects, set_aside, settled, released, remembered, skipped, .. } = work;
+                let Work { effects, set_aside, settled, released, remembered, handled_by, skipped, .. } = work;
                 self.released = released;
                 let failed = mark.as_ref().is_some_and(|mark| *mark != Mark::Clear);
                 let failed_by = if failed { self.failed_by.clone() } else { None };
@@ -614,6 +643,7 @@ impl Hands {
                     set_aside,
                     settled,
                     remembered,
+                    handled_by,
                 })
             }
         };
@@ -634,6 +664,9 @@ impl Hands {
         match outcome {
             CommitOutcome::Committed => {
                 self.state.committed(commit.to);
+                if let Some((_, digest)) = commit.handled_by.last() {
+                    self.handled_by_stored = Some(digest.clone());
+                }
                 for key in mem::take(&mut self.released) {
                     unpark(&mut self.parked, &key);
                     if !self.parked.contains_key(&key) {
@@ -662,6 +695,7 @@ impl Hands {
             CommitOutcome::Fenced => Input::Fenced,
             CommitOutcome::Refused(reason) => {
                 error!(%group, %stream, partition, from, to, reason, "the store refused the effects of these events");
+                self.failed_by = self.version.as_ref().map(|version| version.digest().to_owned());
                 // It is over with, and a rewind will not find it any more.
                 unpark_all(&mut self.parked, &commit.set_aside);
                 Input::Refused { reason, chance: (self.context.chance)() }
@@ -677,6 +711,7 @@ impl Hands {
             unpark_all(&mut self.parked, &commit.set_aside);
         }
         unpark_all(&mut self.parked, &mem::take(&mut self.work).set_aside);
+        self.handled_by.clone_from(&self.handled_by_stored);
         self.released.clear();
         self.events.clear();
         self.known.clear();
@@ -714,6 +749,8 @@ impl Hands {
                     error!(%group, %stream, partition, committed = claim.committed.0, head = claim.head.0, "the position lies past the head: was the stream restored from an older copy? Nothing is handed out until the head is past it");
                 }
                 self.failed_by.clone_from(&claim.failed_by);
+                self.handled_by_stored.clone_from(&claim.handled_by);
+                self.handled_by.clone_from(&claim.handled_by);
                 self.parked = claim.parked.iter().cloned().collect();
                 Input::Acquired(claim)
             }

@@ -82,7 +82,7 @@ fn a_wrong_configuration_has_status_2_and_tells_every_fault() {
         r#"workers.toml:2: groups.billing.stream: stream "orders" is not declared; add [streams.orders]"#,
         r#"workers.toml:4: groups.billing.on_failure.attempts: says when to give up but not what to do then; add then = "dead-letter" (or "dead-letter-key", "skip", "stop"), or remove it to retry for ever"#,
         r#"workers.toml:5: handlers.h: module is missing; add module = "handlers/h.wasm""#,
-        r#"workers.toml:6: unknown field "modul" in [handlers.h]; expected one of: allow, config, digest, instances, limits, module"#,
+        r#"workers.toml:6: unknown field "modul" in [handlers.h]; expected one of: allow, config, digest, instances, limits, module, rollout, secrets"#,
     ]
     .join("\n");
     stage.pelton(&["run"]).fails(2, &format!("error: {faults}"));
@@ -201,7 +201,7 @@ fn check_finds_every_wrong_module_at_once_and_shows_the_good_ones() {
     let handlers = report["handlers"].as_array().unwrap();
     assert_eq!(handlers.iter().map(|handler| handler["error"].is_null()).collect::<Vec<_>>(), [false, true, false]);
     let digest = pelton_sandbox::digest_of(&guest("misbehave"));
-    assert_eq!(handlers[1], json!({ "handler": "b", "digest": digest, "world": "worker", "error": null }));
+    assert_eq!(handlers[1], json!({ "handler": "b", "digest": digest, "world": "worker", "error": null, "notes": [] }));
 }
 
 #[test]
@@ -214,6 +214,35 @@ fn check_accepts_what_is_right_and_creates_nothing() {
         format!("ok    handler h: worker {digest}\nworkers.toml: 2 streams, 1 handlers, 1 groups: all well\n")
     );
     assert!(!stage.path("pelton.db").exists());
+}
+
+#[test]
+fn check_notes_a_canary_that_leaves_nothing_out() {
+    let stage = Stage::with_group(2, "");
+    let config = stage.config();
+    for (partitions, noted) in [(1, false), (2, true)] {
+        let canary = format!("rollout = {{ canary = {{ partitions = {partitions}, for = \"2m\" }} }}\n[groups.work]");
+        stage.write("workers.toml", config.replace("[groups.work]", &canary));
+        let note = "rollout.canary tries a new version in 2 partitions, and group \"work\" has 2: it answers everywhere there from the start";
+        let notes = stage.pelton(&["check", "--json"]).json()["handlers"][0]["notes"].take();
+        assert_eq!(notes, if noted { json!([note]) } else { json!([]) });
+        let said = stage.pelton(&["check"]).ok().stdout;
+        assert_eq!(said.contains(&format!("\nnote  handler h: {note}\n")), noted, "{said}");
+    }
+}
+
+#[test]
+fn check_shows_no_secret() {
+    let stage = Stage::with_group(1, "");
+    let config = stage.config();
+    for secrets in ["{ key = 5309 }", "\"5309\"", "{ key = \"5309${NONE}\" }", "{ key = 5309x }", "{ key = \"5309\" }"]
+    {
+        stage.write("workers.toml", config.replace("[groups.work]", &format!("secrets = {secrets}\n[groups.work]")));
+        for args in [&["check"][..], &["check", "--json"], &["run", "--until-idle"]] {
+            let output = stage.pelton(args);
+            assert!(!format!("{output:?}").contains("5309"), "{output:?}");
+        }
+    }
 }
 
 #[test]
@@ -261,10 +290,10 @@ fn a_database_of_a_newer_schema_is_refused() {
     let stage = Stage::new(STREAMS);
     stage.feed(&["append", "in"], "1\n").ok();
     change_database(&stage, "UPDATE meta SET schema = 99, min_compatible = 99");
-    let fault = "error: database has schema 99, this pelton knows up to 3; use a newer pelton";
+    let fault = "error: database has schema 99, this pelton knows up to 4; use a newer pelton";
     stage.feed(&["append", "in"], "2\n").fails(1, fault);
     stage.pelton(&["run"]).fails(1, fault);
-    change_database(&stage, "UPDATE meta SET schema = 3, min_compatible = 3");
+    change_database(&stage, "UPDATE meta SET schema = 4, min_compatible = 4");
     assert_eq!(stage.tail("in").len(), 1, "nothing is lost, and nothing was added");
 }
 
@@ -274,7 +303,7 @@ fn a_database_that_lacks_migrations_is_refused_where_they_are_not_automatic() {
     stage.pelton(&["migrate"]).ok();
     change_database(&stage, "DROP TABLE meta");
     let fault =
-        "error: database has schema 0, this pelton needs 3; run `pelton migrate`, or set store.auto_migrate = true";
+        "error: database has schema 0, this pelton needs 4; run `pelton migrate`, or set store.auto_migrate = true";
     stage.pelton(&["streams"]).fails(1, fault);
 }
 

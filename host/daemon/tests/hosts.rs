@@ -406,8 +406,9 @@ fn a_daemon_whose_handler_is_refused_joins_no_group(database: Database) {
     let before = site.seats();
     // One handler that works, or the daemon would not start at all.
     let other = "[handlers.other]\nmodule = \"misbehave.wasm\"\n[groups.other]\nstream = \"in\"\nhandler = \"other\"\n";
-    let ill =
-        site.other_daemon("ill", |workers| format!("{}{other}", workers.replacen("misbehave.wasm", "none.wasm", 1)));
+    // Without its file alone it would run what the store keeps.
+    let nowhere = format!("none.wasm\"\ndigest = \"sha256:{}", "0".repeat(64));
+    let ill = site.other_daemon("ill", |workers| format!("{}{other}", workers.replacen("misbehave.wasm", &nowhere, 1)));
     wait_for("the other group to be joined", || {
         (site.stage.group("other")["consumers"][0]["host"] == "ill").then_some(())
     });

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pelton::{
-    handler::{Calls, Handler, Version},
+    handler::{Calls, Handler, Lane, Version},
     pump::{self, GroupSettings, Hint, PumpContext},
     time::Clock,
 };
@@ -99,6 +99,7 @@ pub(crate) async fn drain(
             interrupt: Interrupt::default(),
             chance: Arc::new(|| 0.5),
             stopped_here: Arc::default(),
+            lane: Lane::default(),
         };
         tasks.spawn(async move {
             pump::run(context).await;

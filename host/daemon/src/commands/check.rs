@@ -1,11 +1,13 @@
 //! `pelton check`: everything that can be found wrong without running anything.
 
 use pelton_sandbox::{Sandbox, SandboxOptions};
+use pelton_store::GroupSpec;
 use serde_json::json;
 
 use crate::{
     cli::Common,
-    config::{Config, ConfigError},
+    compiler::compiler,
+    config::{Config, ConfigError, HandlerConfig},
     modules::{grants_of, load_now, manual_groups},
     output,
 };
@@ -19,7 +21,7 @@ pub async fn check(common: &Common) -> anyhow::Result<u8> {
         Ok(config) => config,
         Err(errors) => return invalid(common, &errors),
     };
-    let sandbox = Sandbox::new(SandboxOptions::default())?;
+    let sandbox = Sandbox::new(SandboxOptions { compiler: Some(compiler()), ..SandboxOptions::default() })?;
     let mut handlers = Vec::new();
     let mut wrong = 0;
     for (name, handler) in &config.handlers {
@@ -36,7 +38,13 @@ pub async fn check(common: &Common) -> anyhow::Result<u8> {
                 _ => output::line(format_args!("wrong handler {name}: {}", error.map_or("", String::as_str)))?,
             }
         }
-        handlers.push(json!({ "handler": name, "digest": digest, "world": world, "error": error }));
+        let notes = notes(name, handler, &config);
+        if !common.json {
+            for note in &notes {
+                output::line(format_args!("note  handler {name}: {note}"))?;
+            }
+        }
+        handlers.push(json!({ "handler": name, "digest": digest, "world": world, "error": error, "notes": notes }));
     }
     if common.json {
         output::json_line(&json!({ "ok": wrong == 0, "faults": [], "handlers": handlers }))?;
@@ -47,6 +55,22 @@ pub async fn check(common: &Common) -> anyhow::Result<u8> {
         output::line(if wrong == 0 { format!("{sum}: all well") } else { format!("{sum}: {wrong} wrong") })?;
     }
     Ok(if wrong == 0 { 0 } else { 2 })
+}
+
+/// What is right, and may be not what was meant. That a module asks for the time or for chance without a grant belongs
+/// here too; nobody tells yet what a module imports.
+fn notes(name: &str, handler: &HandlerConfig, config: &Config) -> Vec<String> {
+    let Some(canary) = handler.rollout.canary else { return Vec::new() };
+    let groups = config.groups.values().filter(|group| group.spec.handler == name);
+    let everywhere = groups.filter_map(|group| {
+        let GroupSpec { name, stream, .. } = &group.spec;
+        let partitions = config.streams.get(stream)?.partitions;
+        (canary.partitions >= partitions).then(|| {
+            let tried = canary.partitions;
+            format!("rollout.canary tries a new version in {tried} partitions, and group {name:?} has {partitions}: it answers everywhere there from the start")
+        })
+    });
+    everywhere.collect()
 }
 
 fn invalid(common: &Common, errors: &ConfigError) -> anyhow::Result<u8> {

@@ -10,8 +10,13 @@ pub mod group_reset;
 pub mod group_show;
 pub mod group_skip;
 pub mod groups;
+pub mod handler;
+pub mod handler_history;
+pub mod handler_pin;
+pub mod handler_rollback;
 pub mod handlers;
 pub mod hosts;
+pub mod replay;
 pub mod run;
 pub mod streams;
 pub mod tail;
@@ -21,11 +26,13 @@ mod bench;
 
 use std::sync::Arc;
 
+use pelton_sandbox::{Sandbox, SandboxError, SandboxOptions};
 use pelton_store::{Store, StoreOptions};
 
 use crate::{
     build,
     cli::{BuildArgs, Common},
+    compiler::compiler,
     config::Config,
     host::declare,
     output,
@@ -37,6 +44,11 @@ async fn open(common: &Common, create: bool) -> anyhow::Result<(Config, Arc<dyn 
     let options = config.store.options(create);
     let store = pelton_store::open(&config.store.url, &options).await?;
     Ok((config, store))
+}
+
+/// What a command runs handlers in; modules are compiled as they are in the daemon.
+fn sandbox() -> Result<Sandbox, SandboxError> {
+    Sandbox::new(SandboxOptions { compiler: Some(compiler()), ..SandboxOptions::default() })
 }
 
 /// `pelton build`

@@ -32,7 +32,7 @@ pub async fn run(common: &Common, args: &RunArgs) -> anyhow::Result<u8> {
             std::process::exit(1);
         });
     };
-    let options = RunOptions { until_idle: args.until_idle };
+    let options = RunOptions { until_idle: args.until_idle, compile_apart: true };
     Ok(match host::run(&common.config, config, options, stop).await? {
         Ended::Cleanly => 0,
         Ended::Stuck => 1,

@@ -2,7 +2,10 @@
 
 mod failures;
 mod groups;
+mod handlers;
+mod origins;
 mod reader;
+mod rollout;
 mod sections;
 mod units;
 
@@ -13,7 +16,8 @@ use std::{
     time::Duration,
 };
 
-use pelton_sandbox::Limits;
+use pelton_core::{Canary, Tolerance};
+use pelton_sandbox::{HttpGrant, Limits, Recycle, Secret};
 use pelton_store::{Durability, GroupSpec, StoreOptions, StreamSpec};
 use toml::de::DeTable;
 
@@ -45,6 +49,12 @@ pub struct HostConfig {
     pub id: Option<String>,
     /// Where compiled modules are kept.
     pub cache: PathBuf,
+    /// How much of them, in bytes.
+    pub cache_bytes_max: u64,
+    /// Modules compiled at the same time.
+    pub compilations: usize,
+    /// Linear memory of all instances together, in bytes; `None` for three quarters of what the machine has.
+    pub memory_bytes_max: Option<u64>,
     /// How long a batch may go on after a signal to stop.
     pub shutdown_grace: Duration,
     /// How often stale hosts and members are removed.
@@ -67,7 +77,7 @@ pub struct StoreConfig {
 }
 
 /// `[handlers.NAME]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HandlerConfig {
     /// The component.
     pub module: PathBuf,
@@ -75,12 +85,58 @@ pub struct HandlerConfig {
     pub digest: Option<String>,
     /// What the handler reads through `wasi:config`.
     pub config: Vec<(String, String)>,
+    /// What the handler reads there too, and nobody else is shown.
+    pub secrets: Vec<(String, Secret)>,
     /// Streams it may emit to.
     pub emit: Vec<String>,
+    /// Whom it may call.
+    pub http: HttpGrant,
+    /// Whether it may know the time.
+    pub clocks: bool,
+    /// Whether it gets real randomness.
+    pub random: bool,
     /// What it may use.
     pub limits: Limits,
-    /// Calls before a fresh instance.
-    pub reuse_calls: u64,
+    /// When an instance makes way for a fresh one.
+    pub recycle: Recycle,
+    /// How a new version takes over.
+    pub rollout: RolloutConfig,
+}
+
+/// `[handlers.NAME.rollout]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolloutConfig {
+    /// Where a new version is tried first, if not everywhere at once.
+    pub canary: Option<Canary>,
+    /// What a new version may do wrong before the one before it comes back; `None` lets it go on whatever it does.
+    pub tolerance: Option<Tolerance>,
+    /// What recorded events must show of a new version before it is called.
+    pub replay: Option<Gate>,
+}
+
+impl Default for RolloutConfig {
+    /// Everywhere at once, and back if it does badly.
+    fn default() -> Self {
+        Self { canary: None, tolerance: Some(Tolerance::default()), replay: None }
+    }
+}
+
+/// A new version runs recorded events first, beside the one that is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// How many events of each group that the handler serves, the last ones that were handled; at least 1.
+    pub last: u32,
+    /// What is asked of it.
+    pub require: Require,
+}
+
+/// What a new version must show on recorded events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Require {
+    /// The same outcomes and effects as the live one.
+    Same,
+    /// No event fails that the live one handled.
+    NoNewErrors,
 }
 
 /// `[groups.NAME]`
@@ -187,7 +243,7 @@ fn read<'a>(document: &'a Document<'a>, table: &'a toml::Spanned<DeTable<'a>>, f
     let host = sections::host(root.section("host"), folder);
     let store = sections::store(root.section("store"), folder, document);
     let streams = sections::streams(&root.section("streams"));
-    let handlers = sections::handlers(&root.section("handlers"), &streams, folder);
+    let handlers = handlers::handlers(&root.section("handlers"), &streams, folder);
     let groups = groups::groups(&root, &streams, &handlers);
     root.finish();
     Config { host, store, streams, handlers, groups }

@@ -1,6 +1,9 @@
 //! Reads a table of `workers.toml` field by field, and collects what is wrong with line and path instead of giving up
 //! at the first fault.
 
+mod items;
+mod maps;
+
 use std::{cell::RefCell, collections::BTreeSet, ops::Range, time::Duration};
 
 use toml::{
@@ -9,6 +12,7 @@ use toml::{
 };
 
 use super::units;
+pub(super) use items::Item;
 
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,23 +200,13 @@ impl<'a> Section<'a> {
         interpolated.map_err(|reason| self.fault_at(name, reason)).ok()
     }
 
-    /// A table of strings with any keys, as in `config = { currency = "EUR" }`.
-    pub(super) fn string_map(&self, name: &'static str) -> Vec<(String, String)> {
-        let Some(section) = self.section_if_set(name) else { return Vec::new() };
-        let mut pairs = Vec::new();
-        for (key, value) in section.table.into_iter().flatten() {
-            let path = section.path_of(key.get_ref());
-            match value.get_ref().as_str().map(|text| self.document.interpolate(text)) {
-                Some(Ok(text)) => pairs.push((key.get_ref().to_string(), text)),
-                Some(Err(reason)) => self.document.fault(&value.span(), format!("{path}: {reason}")),
-                None => self.document.fault(&value.span(), mismatch(&path, "a string", value.get_ref())),
-            }
-        }
-        pairs
+    pub(super) fn boolean(&self, name: &'static str) -> Option<bool> {
+        self.boolean_or(name, "true or false")
     }
 
-    pub(super) fn boolean(&self, name: &'static str) -> Option<bool> {
-        self.read(name, "true or false", DeValue::as_bool)
+    /// True or false, where something else is possible too.
+    pub(super) fn boolean_or(&self, name: &'static str, expected: &str) -> Option<bool> {
+        self.read(name, expected, DeValue::as_bool)
     }
 
     pub(super) fn number(&self, name: &'static str) -> Option<f64> {
@@ -266,27 +260,6 @@ impl<'a> Section<'a> {
 
     pub(super) fn is_table(&self, name: &'static str) -> bool {
         self.find(name).is_some_and(|(_, value)| value.get_ref().as_table().is_some())
-    }
-
-    /// A table of lists of strings with any keys, as in `headers = { tier = ["gold"] }`.
-    pub(super) fn string_lists(&self, name: &'static str) -> Vec<(String, Vec<String>)> {
-        let Some(section) = self.section_if_set(name) else { return Vec::new() };
-        let mut lists = Vec::new();
-        for (key, value) in section.table.into_iter().flatten() {
-            let path = section.path_of(key.get_ref());
-            let items = value.get_ref().as_array().into_iter().flatten();
-            let texts: Option<Vec<_>> = items.map(|item| item.get_ref().as_str()).collect();
-            let texts = texts.filter(|_| value.get_ref().as_array().is_some());
-            let Some(texts) = texts else {
-                self.document.fault(&value.span(), mismatch(&path, "a list of strings", value.get_ref()));
-                continue;
-            };
-            match texts.into_iter().map(|text| self.document.interpolate(text)).collect() {
-                Ok(texts) => lists.push((key.get_ref().to_string(), texts)),
-                Err(reason) => self.document.fault(&value.span(), format!("{path}: {reason}")),
-            }
-        }
-        lists
     }
 
     /// Reports every field that was not asked for.
@@ -346,7 +319,13 @@ fn mismatch(path: &str, expected: &str, found: &DeValue<'_>) -> String {
         DeValue::String(text) => format!("the string {text:?}"),
         DeValue::Integer(number) => format!("the integer {number}"),
         DeValue::Boolean(flag) => format!("the boolean {flag}"),
-        other => format!("a {}", other.type_str()),
+        other => a(other.type_str()),
     };
     format!("{path}: expected {expected}, found {shown}")
+}
+
+/// The name of a type with its article.
+fn a(type_name: &str) -> String {
+    let article = if type_name.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("{article} {type_name}")
 }

@@ -1,26 +1,30 @@
-//! `[host]`, `[store]`, `[streams]` and `[handlers]`.
+//! `[host]`, `[store]` and `[streams]`.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use pelton_sandbox::Limits;
 use pelton_store::{Durability, StreamSpec};
 
 use super::{
-    HandlerConfig, HostConfig, StoreConfig,
+    HostConfig, StoreConfig,
     reader::{Document, Section},
-    units::show_duration,
+    units::{show_duration, show_size},
 };
 
 const PARTITIONS_DEFAULT: u32 = 8;
 /// Positions of all partitions are written and polled together.
-const PARTITIONS_MAX: u64 = 4096;
+pub(super) const PARTITIONS_MAX: u64 = 4096;
 const PAYLOAD_MAX_DEFAULT: u64 = 1 << 20;
 /// A payload is held in memory several times over, by host and guest.
 const PAYLOAD_MAX_MOST: u64 = 64 << 20;
-const REUSE_DEFAULT: u64 = 10_000;
 const CLEANUP_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 /// More often would be work for nothing: only rows that nobody looks at any more are removed.
 const CLEANUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const CACHE_MAX_DEFAULT: u64 = 1 << 30;
+/// A module of an interpreter takes about as much: less would throw away what was just compiled.
+const CACHE_MAX_LEAST: u64 = 16 << 20;
+/// Each takes a processor and some hundred MiB.
+const COMPILATIONS_MOST: u64 = 64;
+const MEMORY_LEAST: u64 = 1 << 20;
 const LABEL_BYTES_MAX: usize = 256;
 const SCHEMA_DEFAULT: &str = "pelton";
 /// PostgreSQL cuts longer names off.
@@ -39,15 +43,29 @@ pub(super) fn host(section: Section<'_>, folder: &Path) -> HostConfig {
             format_args!("expected at least {least:?}, found {found:?}; take-over never waits for it"),
         );
     }
+    let memory_bytes_max = section.size("memory");
+    at_least(&section, "memory", memory_bytes_max, MEMORY_LEAST);
+    let cache_bytes_max = section.size("cache_max");
+    at_least(&section, "cache_max", cache_bytes_max, CACHE_MAX_LEAST);
     let host = HostConfig {
         id,
         cache: folder.join(section.string("cache").unwrap_or_else(|| ".pelton/cache".into())),
+        cache_bytes_max: cache_bytes_max.unwrap_or(CACHE_MAX_DEFAULT),
+        compilations: section.integer("compilations", 1, COMPILATIONS_MOST).map_or(1, |n| n as usize),
+        memory_bytes_max,
         shutdown_grace: section.duration("shutdown_grace").unwrap_or(Duration::from_secs(10)),
         cleanup_interval,
         labels: labels(&section),
     };
     section.finish();
     host
+}
+
+fn at_least(host: &Section<'_>, name: &'static str, found: Option<u64>, least: u64) {
+    if let Some(found) = found.filter(|found| *found < least) {
+        let (least, found) = (show_size(least), show_size(found));
+        host.fault_at(name, format_args!("expected at least {least:?}, found {found:?}"));
+    }
 }
 
 fn labels(host: &Section<'_>) -> BTreeMap<String, String> {
@@ -151,60 +169,4 @@ pub(super) fn streams(section: &Section<'_>) -> BTreeMap<String, StreamSpec> {
         (name.clone(), StreamSpec { name, partitions, payload_bytes_max, retention_ms })
     };
     section.named_sections().into_iter().map(read).collect()
-}
-
-pub(super) fn handlers(
-    section: &Section<'_>,
-    streams: &BTreeMap<String, StreamSpec>,
-    folder: &Path,
-) -> BTreeMap<String, HandlerConfig> {
-    let named = section.named_sections().into_iter();
-    named.map(|(name, section)| (name.clone(), handler(&name, section, streams, folder))).collect()
-}
-
-fn handler(name: &str, section: Section<'_>, streams: &BTreeMap<String, StreamSpec>, folder: &Path) -> HandlerConfig {
-    let module = section.required_string("module", &format!("\"handlers/{name}.wasm\"")).unwrap_or_default();
-    let digest = section.string("digest");
-    if let Some(digest) = &digest
-        && !is_digest(digest)
-    {
-        section.fault_at("digest", format_args!("expected \"sha256:\" and 64 hexadecimal digits, found {digest:?}"));
-    }
-
-    let allow = section.section("allow");
-    let emit = allow.strings("emit").unwrap_or_default();
-    for stream in emit.iter().filter(|stream| !streams.contains_key(*stream)) {
-        allow.fault_at("emit", format_args!("stream {stream:?} is not declared; add [streams.{stream}]"));
-    }
-    allow.finish();
-
-    let limits_section = section.section("limits");
-    let usual = Limits::default();
-    let limits = Limits {
-        memory_bytes: limits_section.size("memory").unwrap_or(usual.memory_bytes),
-        timeout: limits_section.duration("timeout").unwrap_or(usual.timeout),
-        output_bytes: limits_section.size("output").unwrap_or(usual.output_bytes),
-    };
-    if limits.timeout.is_zero() {
-        limits_section.fault_at("timeout", "expected more than 0; no call could ever end in time");
-    }
-    if limits.memory_bytes < 64 << 10 || limits.memory_bytes > 4 << 30 {
-        let found = limits.memory_bytes;
-        limits_section
-            .fault_at("memory", format_args!("expected \"64KiB\" (one page) to \"4GiB\", found {found} bytes"));
-    }
-    limits_section.finish();
-
-    let instances = section.section("instances");
-    let reuse_calls = instances.integer("reuse", 1, u64::from(u32::MAX)).unwrap_or(REUSE_DEFAULT);
-    instances.finish();
-
-    let config = section.string_map("config");
-    section.finish();
-    HandlerConfig { module: folder.join(module), digest, config, emit, limits, reuse_calls }
-}
-
-fn is_digest(text: &str) -> bool {
-    let digits = text.strip_prefix("sha256:").unwrap_or_default();
-    digits.len() == 64 && digits.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
 }

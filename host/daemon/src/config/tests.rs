@@ -2,12 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
-use pelton_core::{Backoff, FailurePolicy, Retry, Then, Timestamp};
-use pelton_sandbox::Limits;
+use pelton_core::{Backoff, Canary, FailurePolicy, Retry, Then, Timestamp};
+use pelton_sandbox::{HttpGrant, Limits, Origin, Recycle, Secret};
 use pelton_store::{Durability, Start};
 
-use super::{Config, GroupConfig};
+use super::{Config, GroupConfig, RolloutConfig};
 
+mod handlers;
+mod rollout;
 mod strategies;
 
 /// What the groups of most tests here need.
@@ -78,7 +80,7 @@ fn an_unknown_field_is_refused_in_every_table() {
         "[host]\nname = \"a\"\n",
         &[(
             2,
-            r#"unknown field "name" in [host]; expected one of: cache, cleanup_interval, id, labels, shutdown_grace"#,
+            r#"unknown field "name" in [host]; expected one of: cache, cache_max, cleanup_interval, compilations, id, labels, memory, shutdown_grace"#,
         )],
     );
     refuses(
@@ -89,18 +91,21 @@ fn an_unknown_field_is_refused_in_every_table() {
         "[streams.orders]\npartition = 1\n",
         &[(2, r#"unknown field "partition" in [streams.orders]; expected one of: partitions, payload_max, retention"#)],
     );
-    let of_handler = "allow, config, digest, instances, limits, module";
+    let of_handler = "allow, config, digest, instances, limits, module, rollout, secrets";
     refuses_handler(
         "wasm = \"a\"\n",
         &[(1, &format!(r#"unknown field "wasm" in [handlers.invoice]; expected one of: {of_handler}"#))],
     );
     refuses_handler(
         "[handlers.invoice.limits]\ncpu = 1\n",
-        &[(2, r#"unknown field "cpu" in [handlers.invoice.limits]; expected one of: memory, output, timeout"#)],
+        &[(
+            2,
+            r#"unknown field "cpu" in [handlers.invoice.limits]; expected one of: http_body, instances, log_rate, memory, output, stack, table, timeout"#,
+        )],
     );
     refuses_handler(
         "[handlers.invoice.instances]\nmin = 1\n",
-        &[(2, r#"unknown field "min" in [handlers.invoice.instances]; expected one of: reuse"#)],
+        &[(2, r#"unknown field "min" in [handlers.invoice.instances]; expected one of: age, memory, reuse"#)],
     );
     refuses_group(
         "[groups.billing.on_failure]\nretries = 1\n",
@@ -133,12 +138,9 @@ fn an_unknown_field_of_a_group_is_refused_in_the_defaults_too() {
 
 #[test]
 fn fields_that_later_versions_bring_are_unknown_and_not_ignored() {
-    for (table, field) in [
-        ("host", "listen = \"127.0.0.1:7878\""),
-        ("host", "admin_token = \"t\""),
-        ("handlers.invoice", "secrets = { key = \"k\" }"),
-        ("handlers.invoice.allow", "http = [\"https://example.com\"]"),
-    ] {
+    for (table, field) in
+        [("host", "listen = \"127.0.0.1:7878\""), ("host", "admin_token = \"t\""), ("handlers.invoice", "warm = 2")]
+    {
         let own = AROUND.replace(&format!("[{table}]\n"), "");
         let declared = own.len() != AROUND.len();
         let text = match declared {
@@ -560,7 +562,7 @@ id = 1
             (4, r#"groups.billing.batch_size: expected a whole number, found the string "many""#),
             (
                 7,
-                r#"unknown field "timeout" in [handlers.invoice]; expected one of: allow, config, digest, instances, limits, module"#,
+                r#"unknown field "timeout" in [handlers.invoice]; expected one of: allow, config, digest, instances, limits, module, rollout, secrets"#,
             ),
             (9, "streams.orders.partitions: expected 1 to 4096, found 0"),
             (11, "host.id: expected a string, found the integer 1"),
@@ -649,11 +651,11 @@ fn everything_that_is_not_set_has_its_default() {
     assert_eq!((stream.partitions, stream.payload_bytes_max), (8, 1 << 20));
     let handler = &config.handlers["invoice"];
     assert_eq!(handler.module, Path::new("/etc/pelton/invoice.wasm"));
-    assert_eq!((&handler.digest, handler.config.len(), handler.emit.len(), handler.reuse_calls), (&None, 0, 0, 10_000));
     assert_eq!(
-        handler.limits,
-        Limits { memory_bytes: 64 << 20, timeout: Duration::from_secs(5), output_bytes: 4 << 20 }
+        (&handler.digest, handler.config.len(), handler.emit.len(), handler.recycle.calls),
+        (&None, 0, 0, 10_000)
     );
+    assert_eq!(handler.limits, Limits::default());
     let group = &config.groups["billing"];
     assert_eq!(
         (group.spec.start, group.poll_interval, group.exit_on_stop),
@@ -692,9 +694,11 @@ payload_max = "2MiB"
 module = "/opt/invoice.wasm"
 digest = "{digest}"
 config = {{ currency = "EUR" }}
-allow = {{ emit = ["orders"] }}
+secrets = {{ api_key = "s3cret" }}
+allow = {{ emit = ["orders"], http = ["https://api.example.com"], clocks = true, random = true }}
 limits = {{ memory = "128MiB", timeout = "1m", output = "1KiB" }}
-instances = {{ reuse = 1 }}
+instances = {{ reuse = 1, age = "1m", memory = "1MiB" }}
+rollout = {{ canary = {{ partitions = 1, for = "2m" }}, rollback = false }}
 [groups.billing]
 stream = "orders"
 handler = "invoice"
@@ -727,10 +731,17 @@ exit = true
     assert_eq!((config.streams["orders"].partitions, config.streams["orders"].payload_bytes_max), (3, 2 << 20));
     let handler = &config.handlers["invoice"];
     assert_eq!(handler.module, Path::new("/opt/invoice.wasm"));
-    assert_eq!((handler.digest.as_deref(), handler.reuse_calls), (Some(&*digest), 1));
+    assert_eq!(handler.digest.as_deref(), Some(&*digest));
     assert_eq!(handler.config, [("currency".to_owned(), "EUR".to_owned())]);
     assert_eq!(handler.emit, ["orders"]);
-    let limits = Limits { memory_bytes: 128 << 20, timeout: Duration::from_secs(60), output_bytes: 1024 };
+    assert_eq!(handler.secrets, [("api_key".to_owned(), Secret::new("s3cret".into()))]);
+    let origin = Origin { tls: true, host: "api.example.com".into(), port: 443, private: false };
+    assert_eq!((&handler.http, handler.clocks, handler.random), (&HttpGrant::Origins(vec![origin]), true, true));
+    assert_eq!(handler.recycle, Recycle { calls: 1, age: Duration::from_secs(60), memory_bytes: 1 << 20 });
+    let canary = Some(Canary { partitions: 1, for_ms: 120_000 });
+    assert_eq!(handler.rollout, RolloutConfig { canary, tolerance: None, replay: None });
+    let limits =
+        Limits { memory_bytes: 128 << 20, timeout: Duration::from_secs(60), output_bytes: 1024, ..Limits::default() };
     assert_eq!(handler.limits, limits);
     let group = &config.groups["billing"];
     assert_eq!(group.spec.start, Start::At(Timestamp(1_769_860_800_000)));

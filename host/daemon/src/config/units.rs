@@ -54,6 +54,16 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     format!("{ms}ms")
 }
 
+/// A size as a person would write it.
+pub(crate) fn show_size(bytes: u64) -> String {
+    for (unit_bytes, unit) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+        if bytes >= unit_bytes && bytes.is_multiple_of(unit_bytes) {
+            return format!("{}{unit}", bytes / unit_bytes);
+        }
+    }
+    format!("{bytes}B")
+}
+
 fn split(text: &str) -> Option<(f64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(digits);
@@ -81,5 +91,15 @@ mod tests {
     fn a_duration_is_shown_in_its_largest_whole_unit() {
         let shown = [90_000, 60_000, 1_500, 86_400_000].map(|ms| show_duration(Duration::from_millis(ms)));
         assert_eq!(shown, ["90s", "1m", "1500ms", "1d"]);
+    }
+
+    #[test]
+    fn a_size_is_shown_as_it_can_be_read_again() {
+        for (bytes, shown) in
+            [(0, "0B"), (1000, "1000B"), (1536, "1536B"), (2048, "2KiB"), (64 << 20, "64MiB"), (3 << 30, "3GiB")]
+        {
+            assert_eq!(show_size(bytes), shown);
+            assert_eq!(size(shown), Ok(bytes));
+        }
     }
 }

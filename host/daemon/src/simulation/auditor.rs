@@ -10,6 +10,11 @@ use pelton_core::{
 };
 use pelton_store::{LetterQuery, MemoryStore, ReadLimit, Store};
 
+use super::script::BY;
+
+/// The handler of all groups.
+pub(super) const HANDLER: &str = "script";
+
 pub(super) const ALL: ReadLimit = ReadLimit { events: u32::MAX, bytes: u64::MAX };
 
 /// What a group promises, whatever its settings change to.
@@ -125,6 +130,7 @@ impl Auditor {
         if *outcome != CommitOutcome::Committed {
             return;
         }
+        self.check_ranges(commit).await;
         let waiting: Vec<DeadLetter> = self.letters(commit).await.into_values().filter(|letter| letter.parks).collect();
         let mut seen = self.seen();
         let owner = seen.owners.get(&term);
@@ -177,6 +183,42 @@ impl Auditor {
         }
         if !handled.is_empty() {
             self.fail(&format!("{commit:?} has effects of {handled:?}, which it neither moves past nor settles"));
+        }
+    }
+
+    /// What is on record of versions is what they did: a version's effects come from events in its ranges, and ranges follow
+    /// one another.
+    async fn check_ranges(&self, commit: &Commit) {
+        let (group, partition) = (&*commit.lease.group, commit.lease.partition);
+        let ranges = self.memory.ranges(HANDLER, u32::MAX).await.expect("the memory store answers");
+        let ranges: Vec<_> =
+            ranges.iter().filter(|range| range.group == group && range.partition == partition).collect();
+        if ranges.windows(2).any(|pair| pair[0].until != Some(pair[1].from) || pair[0].digest == pair[1].digest) {
+            self.fail(&format!("{commit:?} leaves {ranges:?}, which do not follow one another"));
+        }
+        let on_record = |offset: Offset| {
+            let covers = |until: Option<Offset>| until.is_none_or(|until| offset < until);
+            ranges.iter().rev().find(|range| range.from <= offset && covers(range.until))
+        };
+        let seen = self.seen();
+        for emit in &commit.effects.emits {
+            let by = emit.event.headers.iter().find(|(name, _)| name == BY).map(|(_, digest)| digest);
+            let is_cause = |offset: &Offset| {
+                let sent = seen.sent.get(&(partition, *offset));
+                sent.is_some_and(|sent| emit.event.id == format!("{group}/{}", sent.id))
+            };
+            // What was replayed lies behind, and is on no record.
+            let Some(cause) = (commit.from.0..commit.to.0).map(Offset).find(is_cause) else { continue };
+            let range = on_record(cause);
+            if range.map(|range| &range.digest) != by {
+                self.fail(&format!("{commit:?}: {cause} was handled by {by:?}, and on record is {range:?}"));
+            }
+        }
+        for letter in commit.set_aside.iter().filter(|letter| letter.failure.class != Class::Parked) {
+            let range = on_record(letter.event.offset);
+            if range.map(|range| &range.digest) != letter.digest.as_ref() {
+                self.fail(&format!("{commit:?}: {letter:?} was given up, and on record is {range:?}"));
+            }
         }
     }
 

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     config::GroupConfig,
-    group::{RunningGroup, Surroundings},
-    handler::Version,
+    group::{RunningGroup, Surroundings, Versions},
+    handler::{Lane, Version},
     hints::watch_progress,
     membership::{Member, Standing, Wishes},
     overseer::Overseer,
@@ -59,12 +59,15 @@ impl SimulatedHost {
         let surroundings = Surroundings {
             store: Arc::clone(&store),
             clock: Clock::starting_at(network.now()),
+            lane: Lane::default(),
             chance: Arc::new(move || dice.chance()),
             pump_ended: Arc::clone(&pump_ended),
             hand_over_max: Duration::from_secs(5),
         };
         let version: Arc<dyn Version> = Arc::new(ScriptedVersion::new(version, Arc::clone(script), &link));
-        let group = |config: &GroupConfig| RunningGroup::new(config.clone(), Arc::clone(&version), &surroundings);
+        let group = |config: &GroupConfig| {
+            RunningGroup::new(config.clone(), Versions::all(Arc::clone(&version)), &surroundings)
+        };
         let groups: Groups = Arc::new(Mutex::new(plan.groups.iter().map(group).collect()));
 
         let membership = |config: &GroupConfig| Membership {
@@ -106,9 +109,16 @@ impl SimulatedHost {
         Self { name: name.into(), link, groups, wishes, standing, tasks, script: Arc::clone(script) }
     }
 
-    pub(super) fn swap(&self, version: u32) {
-        let version: Arc<dyn Version> = Arc::new(ScriptedVersion::new(version, Arc::clone(&self.script), &self.link));
-        locked(&self.groups).iter_mut().for_each(|group| group.swap(&version));
+    /// A new version takes over: everywhere, or in so many partitions, where the one before it answers in the others.
+    pub(super) fn swap(&self, number: u32, trial: Option<u32>) {
+        let scripted = |number| -> Arc<dyn Version> {
+            Arc::new(ScriptedVersion::new(number, Arc::clone(&self.script), &self.link))
+        };
+        let versions = match trial {
+            None => Versions::all(scripted(number)),
+            Some(partitions) => Versions { live: scripted(number - 1), trial: Some((partitions, scripted(number))) },
+        };
+        locked(&self.groups).iter_mut().for_each(|group| group.swap(&versions));
     }
 
     pub(super) fn reconfigure(&self, config: &GroupConfig) {
@@ -159,6 +169,9 @@ async fn keep_in_step(
             () = sleep(LOOK_INTERVAL) => {}
         }
         let rows = progress.borrow_and_update().clone();
-        locked(&groups).iter_mut().for_each(|group| group.tell(&rows));
+        locked(&groups).iter_mut().for_each(|group| {
+            let of_group: Vec<_> = rows.iter().filter(|row| row.group == group.config.spec.name).collect();
+            group.tell(&of_group);
+        });
     }
 }

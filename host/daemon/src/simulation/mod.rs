@@ -39,7 +39,8 @@ use self::{
 };
 use crate::{
     config::GroupConfig,
-    group::{RunningGroup, Surroundings},
+    group::{RunningGroup, Surroundings, Versions},
+    handler::Lane,
     membership::{Member, Standing, Wishes},
     pump::GroupSettings,
     time::Clock,
@@ -134,7 +135,7 @@ fn rules(dice: &Dice, resends: bool) -> Rules {
 }
 
 fn group(name: String, rules: &Rules, dice: &Dice) -> GroupConfig {
-    let spec = GroupSpec { name, stream: "in".into(), handler: "script".into(), start: Start::Earliest };
+    let spec = GroupSpec { name, stream: "in".into(), handler: auditor::HANDLER.into(), start: Start::Earliest };
     let (settings, poll_interval) = (settings(rules, dice), Duration::from_millis(50 + dice.below(1000)));
     let heartbeat_interval = Duration::from_millis(300 + dice.below(3_000));
     GroupConfig {
@@ -282,9 +283,11 @@ impl World {
             0..=2 if self.hosts.len() < HOSTS_MAX => self.start_host(),
             0..=4 => self.end_a_host().await,
             5 => {
-                network.tell(|| "chaos: new version".into());
+                // A canary first, now and then.
+                let trial = dice.one_in(3).then(|| dice.below(u64::from(self.plan.partitions) + 1) as u32);
+                network.tell(|| format!("chaos: new version, tried in {trial:?}"));
                 self.version += 1;
-                self.hosts.iter().for_each(|host| host.swap(self.version));
+                self.hosts.iter().for_each(|host| host.swap(self.version, trial));
             }
             6 => memory.pause(&group.spec.name, partition, true).await.expect("paused"),
             7 | 8 => memory.resume(&group.spec.name, partition).await.expect("resumed"),
@@ -397,7 +400,7 @@ impl World {
         }
         // Under manual commits a handler that was given all there is need not be called again; a new version is.
         self.version += 1;
-        self.hosts.iter().for_each(|host| host.swap(self.version));
+        self.hosts.iter().for_each(|host| host.swap(self.version, None));
         let groups: Vec<String> = self.plan.groups.iter().map(|group| group.spec.name.clone()).collect();
         let idle = async {
             loop {
@@ -628,6 +631,7 @@ async fn an_acquisition_that_arrives_after_its_host_gave_it_up_is_given_back() {
     aim("other").await;
 
     let surroundings = Surroundings {
+        lane: Lane::default(),
         store,
         clock: Clock::starting_at(START),
         chance: Arc::new(|| 0.5),
@@ -641,9 +645,9 @@ async fn an_acquisition_that_arrives_after_its_host_gave_it_up_is_given_back() {
         spec: GroupSpec { name: "g".into(), stream: "in".into(), handler: "h".into(), start: Start::Earliest },
         ..group("g".into(), &Rules::default(), &Dice::new(0))
     };
-    let mut running = RunningGroup::new(config, version, &surroundings);
+    let mut running = RunningGroup::new(config, Versions::all(version), &surroundings);
     running.stand(Some(&standing));
-    running.tell(&memory.progress().await.expect("readable"));
+    running.tell(&memory.progress().await.expect("readable").iter().collect::<Vec<_>>());
     sleep(Duration::from_millis(1)).await;
     assert_eq!(memory.progress().await.expect("readable")[0].owner, None);
 }

@@ -15,11 +15,12 @@ use std::{
 use async_trait::async_trait;
 use pelton_core::{
     Acquired, Commit, CommitOutcome, DeadLetter, Decision, Event, Lease, LetterRequest, Membership, NewEvent, Offset,
-    Session, Survey, Timestamp,
+    Rollout, Session, Survey, Timestamp,
 };
 use pelton_store::{
-    Appended, Backup, Changed, Clock, GroupInfo, GroupSpec, HandlerReport, HostInfo, LetterInfo, LetterQuery,
-    MemoryStore, ParkedKey, Progress, ReadLimit, Registration, Reset, Store, StoreError, StreamInfo, StreamSpec,
+    Appended, Backup, Changed, Clock, GroupInfo, GroupSpec, HandledRange, HandlerReport, HostInfo, LetterInfo,
+    LetterQuery, MemoryStore, ParkedKey, Progress, ReadLimit, Registration, Reset, Store, StoreError, StreamInfo,
+    StreamSpec,
 };
 use tokio::{
     sync::Notify,
@@ -441,5 +442,25 @@ impl Store for Link {
 
     async fn handlers(&self) -> Answer<Vec<HandlerReport>> {
         self.network.memory.handlers().await
+    }
+
+    async fn rollouts_revision(&self) -> Answer<u64> {
+        self.network.memory.rollouts_revision().await
+    }
+
+    async fn rollouts(&self) -> Answer<Vec<Rollout>> {
+        self.network.memory.rollouts().await
+    }
+
+    async fn save_rollout(&self, rollout: &Rollout, module: Option<Arc<[u8]>>) -> Answer<bool> {
+        self.network.memory.save_rollout(rollout, module).await
+    }
+
+    async fn module(&self, digest: &str) -> Answer<Option<Vec<u8>>> {
+        self.network.memory.module(digest).await
+    }
+
+    async fn ranges(&self, handler: &str, limit: u32) -> Answer<Vec<HandledRange>> {
+        self.network.memory.ranges(handler, limit).await
     }
 }

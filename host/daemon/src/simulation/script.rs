@@ -16,6 +16,9 @@ use tokio::time::sleep;
 use super::{Dice, network::Link};
 use crate::handler::{Calls, Handler, Version};
 
+/// The header that tells which version emitted an event.
+pub(super) const BY: &str = "by";
+
 /// Far more calls than any run needs.
 const CALLS_MAX: u64 = 100_000;
 
@@ -111,7 +114,8 @@ impl Version for ScriptedVersion {
     fn start(&self, place: Place, state: Arc<dyn StateReader>, interrupt: Interrupt) -> Box<dyn Handler> {
         let (script, link) = (Arc::clone(&self.script), Arc::clone(&self.link));
         let gathers = script.gathers.contains(&*place.group);
-        Box::new(ScriptedHandler { place, state, interrupt, script, link, gathers, gathered: Vec::new() })
+        let digest = self.digest.clone();
+        Box::new(ScriptedHandler { digest, place, state, interrupt, script, link, gathers, gathered: Vec::new() })
     }
 
     fn calls(&self) -> &Calls {
@@ -127,6 +131,7 @@ impl Version for ScriptedVersion {
 /// Counts the events of each key in state, and emits each with its number: a lost or doubled effect shows in the
 /// numbers, an event out of order in their sequence.
 struct ScriptedHandler {
+    digest: String,
     place: Place,
     state: Arc<dyn StateReader>,
     interrupt: Interrupt,
@@ -204,7 +209,13 @@ impl ScriptedHandler {
         let id = format!("{}/{}", self.place.group, event.id);
         emits.push(Emit {
             stream: "out".into(),
-            event: NewEvent { id, key: Some(key), payload, ..NewEvent::default() },
+            event: NewEvent {
+                id,
+                key: Some(key),
+                payload,
+                headers: vec![(BY.into(), self.digest.clone())],
+                ..NewEvent::default()
+            },
         });
         // It fails last, so that what it did must be thrown away.
         let failure = self.script.failure_of(&self.place.group, event);

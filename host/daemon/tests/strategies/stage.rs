@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use pelton::{
-    handler::{Calls, Handler, Version},
+    handler::{Calls, Handler, Lane, Version},
     pump::{self, GroupSettings, Hint, PumpContext},
     time::Clock,
 };
@@ -229,6 +229,7 @@ impl Stage {
                 interrupt: Interrupt::default(),
                 chance: Arc::new(|| 0.5),
                 stopped_here: Arc::default(),
+                lane: Lane::default(),
             };
             self.tasks.spawn(async move {
                 pump::run(context).await;

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use pelton_core::LetterRequest;
-use pelton_sandbox::{Module, Place, Sandbox, SandboxOptions, StateReader};
+use pelton_sandbox::{Module, Place, StateReader};
 use pelton_store::{GroupInfo, LetterInfo, LetterQuery, Store};
 use serde_json::{Value, json};
 
@@ -14,10 +14,15 @@ use super::{
     select::{reached, select},
 };
 use crate::{
+    bench::Bench,
     cli::{Common, ReplayArgs},
-    commands::bench::{self, Bench},
+    commands::{
+        bench,
+        replay::{grants_for, handler_of},
+        sandbox,
+    },
     config::Config,
-    modules::{grants_of, load_now},
+    modules::load_now,
     output,
     state::PartitionState,
 };
@@ -32,7 +37,10 @@ pub(super) async fn dry_run(
 ) -> anyhow::Result<u8> {
     let (group, selected) = select(&**store, &args.group, &args.which, &args.narrowing).await?;
     let places = reached(&**store, &group.name, &selected.query, LetterRequest::Replay).await?;
-    let module = module(config, &group).await?;
+    let (name, handler) = handler_of(config, &group)?;
+    let sandbox = sandbox()?;
+    let module =
+        load_now(&sandbox, handler, grants_for(config, name, handler), &[]).await.map_err(|reason| anyhow!(reason))?;
     let around = LetterQuery {
         partition: selected.query.partition,
         key: selected.query.key.clone().or_else(|| selected.one.and_then(|one| one.letter.event.key)),
@@ -46,7 +54,7 @@ pub(super) async fn dry_run(
             continue;
         }
         let result = stage.try_out(&info).await;
-        if bench::is_done(&result) {
+        if is_done(&result) {
             done += 1
         } else {
             failed += 1
@@ -61,20 +69,6 @@ pub(super) async fn dry_run(
         output::line(format_args!("{done} done, {failed} failed; nothing was stored, and nothing is asked for"))?;
     }
     Ok(u8::from(failed > 0))
-}
-
-/// The module that the configuration names for a group.
-async fn module(config: &Config, group: &GroupInfo) -> anyhow::Result<Module> {
-    let declared = config.groups.get(&group.name).map(|declared| &declared.spec.handler);
-    let name = declared.unwrap_or(&group.handler);
-    let handler = config.handlers.get(name).with_context(|| {
-        format!(
-            "handler {name:?} of group {:?} is not declared; add [handlers.{name}], or name another file with -c",
-            group.name
-        )
-    })?;
-    let sandbox = Sandbox::new(SandboxOptions::default())?;
-    load_now(&sandbox, handler, grants_of(name, handler, &config.streams), &[]).await.map_err(|reason| anyhow!(reason))
 }
 
 /// The partition in hand.
@@ -97,10 +91,10 @@ impl Stage<'_> {
         let key = event.key.as_ref().filter(|_| info.letter.parks);
         let ahead = key.and_then(|key| self.failed_keys.get(key));
         let mut result = match (ahead, &mut self.bench) {
-            (None, Some((_, bench))) => bench.call(event, info.letter.failure.attempts.saturating_add(1)).await,
+            (None, Some((_, bench))) => bench.call(event, info.letter.failure.attempts.saturating_add(1)).await.json(),
             (ahead, _) => waits_behind(&event.id, ahead.map_or("", String::as_str)),
         };
-        if let Some(key) = key.filter(|_| !bench::is_done(&result)) {
+        if let Some(key) = key.filter(|_| !is_done(&result)) {
             self.failed_keys.entry(key.clone()).or_insert_with(|| place(info.partition, event.offset));
         }
         result["id"] = id.into();
@@ -114,6 +108,10 @@ impl Stage<'_> {
         let stored: Arc<dyn StateReader> = Arc::new(stored);
         Bench::new(&self.module, Place { group, stream, partition }, Some(stored))
     }
+}
+
+fn is_done(result: &Value) -> bool {
+    result["outcome"] == "done"
 }
 
 /// An event that would not be tried: an earlier one of its key would fail and be back, and with it all that waits.

@@ -56,7 +56,7 @@ impl<'a> LetterLine<'a> {
 }
 
 /// How a dead letter is called: by its place.
-pub(super) fn place(partition: u32, offset: Offset) -> String {
+pub(in crate::commands) fn place(partition: u32, offset: Offset) -> String {
     format!("{partition}/{offset}")
 }
 
@@ -65,7 +65,7 @@ pub(super) fn id_of(info: &LetterInfo) -> String {
 }
 
 /// Reads a place.
-pub(super) fn parse_place(text: &str) -> Option<(u32, Offset)> {
+pub(in crate::commands) fn parse_place(text: &str) -> Option<(u32, Offset)> {
     let (partition, offset) = text.split_once('/')?;
     Some((partition.parse().ok()?, Offset(offset.parse().ok()?)))
 }

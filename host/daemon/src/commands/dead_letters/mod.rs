@@ -15,6 +15,7 @@ use pelton_core::LetterRequest;
 
 use crate::cli::{Common, DeadLettersCommand};
 
+pub(super) use letter::{parse_place, place};
 pub(super) use pages::one;
 
 /// Shows or settles the events that a group set aside.
