@@ -1,5 +1,6 @@
-# What scripts/chaos and scripts/chaos-letters share: hosts that come and go while events flow. Sourced after say.sh and
-# postgres.sh, not run. Uses `events`, `rounds` and `seed`; and from the script `host_file HOST`, its configuration.
+# What scripts/chaos, scripts/chaos-letters and scripts/swaps share: hosts that come and go, or are given other modules, while
+# events flow. Sourced after say.sh and postgres.sh, not run. Uses `events`, `rounds` and `seed`; and from the script
+# `host_file HOST`, its configuration.
 
 [ "${BASH_VERSINFO[0]}" -ge 5 ] || fail "this takes bash 5, and $BASH is version $BASH_VERSION"
 
@@ -30,7 +31,7 @@ options() {
         shift 2
     done
     : "${seed:=$((1 + RANDOM * 32768 + RANDOM))}"
-    if [ -z "$rounds" ]; then
+    if [ -z "$rounds" ] && [ -n "${events-}" ]; then
         rounds=$((events / events_a_round))
         [ "$rounds" -ge 8 ] || rounds=8
     fi
@@ -48,6 +49,7 @@ cleanup() {
     stop_server QUIT
     wait
     [ -n "$folder" ] || exit "$status"
+    rm -f "$folder/producing"
     cd "$root" || exit
     if $done && ! $keep; then rm -rf "$folder"; else say "logs and database are kept in $folder"; fi
     exit "$status"
@@ -219,6 +221,32 @@ append_part() {
             -c "SELECT count(*) FROM pelton.append('in', (SELECT jsonb_agg(line::jsonb ORDER BY n) FROM part))"
     fi >>append.log 2>&1
 }
+# produce RATE KEYS: appends so many events a second, in ten parts, as make_events makes them, until `stop_producing`; which
+# sets `produced`, how many there were.
+produce() {
+    : >producing
+    awk -v each=$(($1 / 10)) -v state="$seed" -v keys="$2" '
+        function chance(n) { state = (state * 16807) % 2147483647; return state % n }
+        BEGIN {
+            while ((getline line <"producing") >= 0) {
+                close("producing")
+                for (i = 0; i < each; i++) {
+                    key = "key-" chance(keys)
+                    printf "{\"id\":\"event-%d\",\"key\":\"%s\",\"kind\":\"k\",\"payload\":{\"number\":%d,\"of_key\":%d}}\n", ++n, key, n, ++count[key]
+                }
+                fflush()
+                system("sleep 0.1")
+            }
+            print n >"produced"
+        }' | "$pelton" append in - --format event --batch $(($1 / 10)) >append.log 2>&1 &
+    feeder=$!
+}
+stop_producing() {
+    rm producing
+    wait "$feeder" || fail "events could not be appended: $(tail -n 3 append.log)"
+    feeder=''
+    produced=$(cat produced)
+}
 has_ended_feeding() { ! kill -0 "$feeder" 2>/dev/null; }
 
 # --- Rounds ---
@@ -277,12 +305,15 @@ judge() {
 }
 # logged TEXT: how many lines of the hosts' logs have it.
 logged() { cat ./*.log | grep -c "$1" || true; }
-# verdict COMMAND: fails if a check did, or if too little was proved. A pump that panics is started again, and nothing but
-# the log would tell.
-verdict() {
+# A pump that panics is started again, and nothing but the log would tell.
+no_panics() {
     local panics
     panics=$(logged panicked)
     [ "$panics" = 0 ] || fail "there were $panics panics; see the logs"
+}
+# verdict COMMAND: fails if a check did, or if too little was proved.
+verdict() {
+    no_panics
     [ "$wrong" = 0 ] || fail "$wrong of the checks failed; to see it again: $1 --events $events --rounds $rounds --seed $seed"
     [ $((in_work * 2)) -gt "$rounds" ] || fail 'most of it happened while there was nothing to do: this proves too little; give more --events'
     done=true
