@@ -482,9 +482,14 @@ impl Host {
         self.chores.send_replace(Chores::of(&self.config));
 
         self.handlers.retain(|name, _| self.config.handlers.contains_key(name));
+        let others = if self.config.handlers.keys().all(|name| self.handlers.contains_key(name)) {
+            None
+        } else {
+            self.others().await
+        };
         for (name, handler) in &self.config.handlers {
             let is_new = !self.handlers.contains_key(name);
-            let found = if is_new { self.found_at_start(name).await } else { Found::Changed };
+            let found = if is_new { self.found_at_start(name, others.as_deref()) } else { Found::Changed };
             let slot = self.handlers.entry(name.clone());
             let slot = slot.or_insert_with(|| HandlerSlot::new(name, handler.clone(), Arc::clone(&self.alarm)));
             if let Some(rollout) = self.rollouts.borrow().get(name).filter(|_| is_new) {

@@ -539,8 +539,10 @@ impl HandlerSlot {
         let known = answering.into_iter().find(|version| version.is_of(&module));
         let newcomer = self.rollout.newcomer().filter(|(digest, _)| **digest == **module.digest());
         let watched = self.config.rollout.tolerance.zip(newcomer).and_then(|(tolerance, (_, since))| {
-            let left_ms = tolerance.watch_ms.checked_sub(now.0.saturating_sub(since.0))?;
-            Some((tolerance, left_ms))
+            // A canary is new all the while, and once more when it is live.
+            let since = self.rollout.trial.as_ref().map_or(since, |trial| trial.until);
+            let until = since.plus_ms(tolerance.watch_ms);
+            Some((tolerance, until.0.checked_sub(now.0)?))
         });
         if let Some(known) = known {
             watched.into_iter().for_each(|(_, left_ms)| known.calls().watch_for(left_ms));

@@ -554,6 +554,25 @@ fn a_canary_that_becomes_live_is_watched_as_something_new() {
 }
 
 #[test]
+fn a_canary_is_watched_for_as_long_as_it_is_one() {
+    let rollout = "rollout = { canary = { partitions = 1, for = \"1h\" }, rollback = { watch = \"200ms\" } }";
+    let mut site = Site::new(rollout);
+    let daemon = site.stage.daemon();
+    site.handle(1);
+    let bad = edition("trap", 2);
+    site.put(&bad);
+    site.await_version("one", "trial", &bad);
+    // Whoever takes the partition over later sees as much of it.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let daemon = site.restarted(daemon);
+    site.await_version("one", "trial", &bad);
+    site.append(16);
+    site.await_fate(&bad, "rolled-back");
+    site.stage.await_drained("work");
+    daemon.stop();
+}
+
+#[test]
 fn what_is_not_allowed_any_more_is_over_at_once_even_for_what_cannot_do_without() {
     let allow = |allow: &str| {
         let workers = workers("one", "h.wasm", "");

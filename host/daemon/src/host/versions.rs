@@ -29,19 +29,20 @@ enum What {
 }
 
 impl Host {
-    /// How files are to be taken that are there when a handler is first met.
-    pub(super) async fn found_at_start(&self, handler: &str) -> Found {
+    /// The other hosts that are at work; `None` if the store does not say.
+    pub(super) async fn others(&self) -> Option<Vec<HostInfo>> {
+        let mut hosts = timeout(LAST_COMMITS, self.surroundings.store.hosts()).await.ok()?.ok()?;
+        hosts.retain(|host| host.active && *host.host != *self.id);
+        Some(hosts)
+    }
+
+    /// How a file is to be taken that is there when its handler is first met.
+    pub(super) fn found_at_start(&self, handler: &str, others: Option<&[HostInfo]>) -> Found {
         let groups = || self.config.groups.values().filter(|group| group.spec.handler == handler);
-        let hosts = timeout(LAST_COMMITS, self.surroundings.store.hosts()).await;
-        // Who does not know whether others are there had better not bring back what is old.
-        let alone = hosts.is_ok_and(|hosts| {
-            hosts.is_ok_and(|hosts| {
-                // One that has joined no group yet may be about to: all may start at once.
-                let others = hosts.iter().filter(|host| host.active && *host.host != *self.id);
-                let serves = |host: &HostInfo| groups().any(|group| host.groups.contains(&group.spec.name));
-                !others.into_iter().any(|host| host.groups.is_empty() || serves(host))
-            })
-        });
+        let serves = |host: &HostInfo| groups().any(|group| host.groups.contains(&group.spec.name));
+        // One that has joined no group yet may be about to: all may start at once. And who does not know whether others are
+        // there had better not bring back what is old.
+        let alone = others.is_some_and(|others| !others.iter().any(|host| host.groups.is_empty() || serves(host)));
         Found::AtStart { alone }
     }
 
