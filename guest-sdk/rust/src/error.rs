@@ -1,13 +1,18 @@
-use std::fmt;
-use std::time::Duration;
+use alloc::string::{String, ToString};
+use core::fmt;
+use core::time::Duration;
 
 /// Why an event was not handled. Its class decides what the group's failure policy does next.
 ///
 /// There is no conversion from arbitrary errors, on purpose: whether trying again can help is the handler's to say.
 /// The constructors take anything that displays, so they fit `map_err`:
 ///
-/// ```ignore
+/// ```
+/// # use pelton_sdk::Error;
+/// # fn amount(text: &str) -> Result<u64, Error> {
 /// let amount: u64 = text.parse().map_err(Error::permanent)?;
+/// # Ok(amount)
+/// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
@@ -49,4 +54,4 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl core::error::Error for Error {}

@@ -1,10 +1,25 @@
-use std::marker::PhantomData;
+use alloc::vec::Vec;
 
-use crate::bindings::imports::pelton::worker::types;
-use crate::bindings::{batch_worker, worker};
-use crate::{Error, Event, panic};
+use crate::{Error, Event};
 
 /// Handles one event at a time: the host knows exactly which one failed. The place to start.
+///
+/// [`#[handler]`](macro@crate::handler) writes this and [`export!`](crate::export) for a function.
+///
+/// ```
+/// use pelton_sdk::{Error, Event, Handler, NewEvent, emit};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     fn handle(event: Event) -> Result<(), Error> {
+///         emit("echoes", NewEvent::new(event.kind, event.payload))
+///     }
+/// }
+///
+/// pelton_sdk::export!(Echo);
+/// # fn main() {}
+/// ```
 pub trait Handler {
     /// Handles one event. An error throws away what was emitted and stored for it.
     ///
@@ -15,6 +30,8 @@ pub trait Handler {
 }
 
 /// Handles many events at once, for bulk work.
+///
+/// [`#[batch_handler]`](macro@crate::batch_handler) writes this and [`export_batch!`](crate::export_batch) for a function.
 pub trait BatchHandler {
     /// Handles the next events of one partition, in order and at least one.
     /// [`progress::handled`](crate::progress::handled) says how far it got.
@@ -30,7 +47,11 @@ pub trait BatchHandler {
 macro_rules! export {
     ($handler:ty) => {
         const _: () = {
+            // Outside of WebAssembly there is nobody to export to, but the type has to fit there too.
+            const _: () = $crate::__private::is_handler::<$handler>();
+            #[cfg(target_arch = "wasm32")]
             type Guest = $crate::__private::Worker<$handler>;
+            #[cfg(target_arch = "wasm32")]
     $crate::__private::export_worker!(Guest with_types_in $crate::__private::worker);
         };
     };
@@ -41,40 +62,17 @@ macro_rules! export {
 macro_rules! export_batch {
     ($handler:ty) => {
         const _: () = {
+            const _: () = $crate::__private::is_batch_handler::<$handler>();
+            #[cfg(target_arch = "wasm32")]
             type Guest = $crate::__private::BatchWorker<$handler>;
+            #[cfg(target_arch = "wasm32")]
     $crate::__private::export_batch_worker!(Guest with_types_in $crate::__private::batch_worker);
         };
     };
 }
 
-/// Speaks the world `worker` for a [`Handler`].
 #[doc(hidden)]
-pub struct Worker<H>(PhantomData<H>);
+pub const fn is_handler<H: Handler>() {}
 
-impl<H: Handler> worker::exports::pelton::worker::handler::Guest for Worker<H> {
-    fn handle(event: types::Event) -> Result<(), types::Error> {
-        panic::report_to_host();
-        H::handle(event.into()).map_err(into_guest)
-    }
-}
-
-/// Speaks the world `batch-worker` for a [`BatchHandler`].
 #[doc(hidden)]
-pub struct BatchWorker<H>(PhantomData<H>);
-
-impl<H: BatchHandler> batch_worker::exports::pelton::worker::batch_handler::Guest for BatchWorker<H> {
-    fn handle_batch(events: Vec<types::Event>) -> Result<(), types::Error> {
-        panic::report_to_host();
-        H::handle_batch(events.into_iter().map(Event::from).collect()).map_err(into_guest)
-    }
-}
-
-fn into_guest(error: Error) -> types::Error {
-    match error {
-        Error::Transient(reason) => types::Error::Transient(reason),
-        Error::RetryAfter(delay, reason) => {
-            types::Error::RetryAfter((u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), reason))
-        }
-        Error::Permanent(reason) => types::Error::Permanent(reason),
-    }
-}
+pub const fn is_batch_handler<H: BatchHandler>() {}

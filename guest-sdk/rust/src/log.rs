@@ -1,17 +1,35 @@
 //! Log lines, which the host keeps together with its own.
 //!
-//! ```ignore
+//! ```
 //! use pelton_sdk::log;
 //!
+//! # pelton_sdk::mock::Host::new().call(|| {
+//! # let lines = [1, 2];
 //! log::info!("drafted {} lines", lines.len());
+//! # Ok(())
+//! # });
 //! ```
 //!
 //! The macros use the module they stand in as the context. What is printed to standard output or error is a log line
 //! too where the target has them; `wasm32-unknown-unknown` has not, and drops it.
+//!
+//! # The crates `log` and `tracing`
+//!
+//! With the feature `log`, what a handler and the crates it uses log through the crate `log` goes to the host too; with
+//! the feature `tracing`, so do the events of the crate `tracing`. Nothing has to be set up: it is done before the first
+//! event. The target becomes the context. Fields of `tracing` follow the message as `key=value`; its spans are passed
+//! over. A line costs a call to the host even if the host drops it, so crates that log much are better cut at build time,
+//! by features such as `release_max_level_info`, which both crates have.
 
-use std::fmt;
+#[cfg(feature = "log")]
+mod facade;
+#[cfg(feature = "tracing")]
+mod tracing;
 
-use crate::bindings::imports::wasi::logging::logging;
+use alloc::string::ToString;
+use core::fmt;
+
+use crate::host;
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,23 +50,23 @@ pub enum Level {
 
 /// Writes one log line. The macros of this module are shorter.
 pub fn log(level: Level, context: &str, message: fmt::Arguments<'_>) {
-    let level = match level {
-        Level::Trace => logging::Level::Trace,
-        Level::Debug => logging::Level::Debug,
-        Level::Info => logging::Level::Info,
-        Level::Warn => logging::Level::Warn,
-        Level::Error => logging::Level::Error,
-        Level::Critical => logging::Level::Critical,
-    };
     match message.as_str() {
-        Some(literal) => logging::log(level, context, literal),
-        None => logging::log(level, context, &message.to_string()),
+        Some(literal) => host::log(level, context, literal),
+        None => host::log(level, context, &message.to_string()),
     }
+}
+
+/// Leads the crates `log` and `tracing` here. A program that did so itself, as a test may, is left alone.
+pub(crate) fn install() {
+    #[cfg(feature = "log")]
+    facade::install();
+    #[cfg(feature = "tracing")]
+    tracing::install();
 }
 
 macro_rules! level_macros {
     ($dollar:tt $($name:ident, $exported:ident, $level:ident;)*) => {$(
-        #[doc = concat!("Logs at level `", stringify!($name), "`; takes the arguments of [`format!`].")]
+        #[doc = concat!("Logs at level `", stringify!($name), "`; takes the arguments of [`format!`](alloc::format!).")]
         #[macro_export]
         #[doc(hidden)]
         macro_rules! $exported {

@@ -1,6 +1,6 @@
 //! How far a batch handler got.
 
-use crate::bindings::imports::pelton::worker::progress;
+use crate::host;
 
 /// Says that the first `count` events of this batch are handled, and that the effects made so far are theirs.
 ///
@@ -10,5 +10,5 @@ use crate::bindings::imports::pelton::worker::progress;
 /// For a [`BatchHandler`](crate::BatchHandler) only. The world of a [`Handler`](crate::Handler) does not have it, and a
 /// host may refuse a component that asks for it.
 pub fn handled(count: usize) {
-    progress::handled(u32::try_from(count).unwrap_or(u32::MAX));
+    host::progress(u32::try_from(count).unwrap_or(u32::MAX));
 }

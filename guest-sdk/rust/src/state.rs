@@ -2,13 +2,23 @@
 //!
 //! It moves with the partition when another host takes it over. Two partitions never share a key. A handler reads what
 //! it wrote, also earlier in the same batch.
+//!
+//! State outlives the version of the handler that wrote it, and after a rollback older code reads what newer code wrote.
+//! A value whose form may change is best a [`Versioned`] one from the start.
 
-use crate::Error;
-use crate::bindings::imports::pelton::worker::state;
+#[cfg(feature = "json")]
+mod versioned;
+
+use alloc::vec::Vec;
+
+use crate::{Error, host};
+
+#[cfg(feature = "json")]
+pub use versioned::{Older, Versioned, get_versioned, set_versioned};
 
 /// The value of `key`, if there is one.
 pub fn get(key: &str) -> Option<Vec<u8>> {
-    state::get(key)
+    host::state_get(key)
 }
 
 /// Sets the value of `key`.
@@ -17,25 +27,22 @@ pub fn get(key: &str) -> Option<Vec<u8>> {
 ///
 /// A permanent error with the host's reason if the key is empty, longer than 1024 bytes, or holds a NUL character.
 pub fn set(key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
-    state::set(key, value.as_ref()).map_err(Error::Permanent)
+    host::state_set(key, value.as_ref()).map_err(Error::Permanent)
 }
 
 /// Removes `key`; nothing happens if there is none.
 pub fn delete(key: &str) {
-    state::delete(key);
+    host::state_delete(key);
 }
 
 /// The value of `key`, read as JSON, if there is one.
 ///
 /// # Errors
 ///
-/// A permanent error that names the key and the problem if the value is not JSON or not a `T`.
+/// A permanent error that names the key, the problem and where it is if the value is not JSON or not a `T`.
 #[cfg(feature = "json")]
 pub fn get_json<T: serde::de::DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
-    get(key)
-        .map(|value| serde_json::from_slice(&value))
-        .transpose()
-        .map_err(|problem| Error::permanent(format_args!("state {key:?}: {problem}")))
+    get(key).map(|value| crate::json::read(&value, format_args!("state {key:?}"))).transpose()
 }
 
 /// Sets the value of `key` as JSON.
@@ -45,7 +52,5 @@ pub fn get_json<T: serde::de::DeserializeOwned>(key: &str) -> Result<Option<T>, 
 /// As [`set`], and a permanent error if `T` has no JSON form.
 #[cfg(feature = "json")]
 pub fn set_json<T: serde::Serialize + ?Sized>(key: &str, value: &T) -> Result<(), Error> {
-    let value =
-        serde_json::to_vec(value).map_err(|problem| Error::permanent(format_args!("state {key:?}: {problem}")))?;
-    set(key, value)
+    set(key, crate::json::write(value, format_args!("state {key:?}"))?)
 }

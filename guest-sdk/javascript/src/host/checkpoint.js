@@ -1,0 +1,1 @@
+export { commit } from "pelton:worker/checkpoint@0.1.0";

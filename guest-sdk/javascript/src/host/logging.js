@@ -1,0 +1,1 @@
+export { log } from "wasi:logging/logging@0.1.0-draft";

@@ -1,0 +1,1 @@
+export { handled } from "pelton:worker/progress@0.1.0";

@@ -1,0 +1,53 @@
+import type { HandlerError } from "./index.js";
+import type { Schema } from "./schema.js";
+
+export interface Request {
+  /** `GET` if nothing is said. */
+  method?: string;
+  /** Absolute: `https://api.example.com/orders?open`. */
+  url: string;
+  headers?: Readonly<Record<string, string>>;
+  /** A text is sent as UTF-8. */
+  body?: Uint8Array | string;
+  /** Sent as the body, with a `content-type` that says so. */
+  json?: unknown;
+  /**
+   * How long the connection, the first byte, and each wait between two may take. The host's own are 5, 30 and 30 seconds. All of
+   * it counts towards `limits.timeout`.
+   */
+  timeoutMs?: number;
+}
+
+export interface Response {
+  readonly status: number;
+  /** Whether the status is one of 200 to 299. */
+  readonly ok: boolean;
+  /** With names in lower case. Values are read as UTF-8; one that is none, as Latin-1. */
+  readonly headers: ReadonlyArray<readonly [name: string, value: string]>;
+  readonly body: Uint8Array;
+  /** The value of the first header of this name, in upper or lower case. */
+  header(name: string): string | undefined;
+  /** The body as text. What is no UTF-8 is a transient error: another answer may be. */
+  text(): string;
+  /** The body as JSON. What is none, or does not fit the schema, is a transient error. */
+  json(): unknown;
+  json<T>(schema: Schema<T>): T;
+  /**
+   * What the header `Retry-After` says, for `retryAfter(…)`. Where that is a date, it is counted from now, so the handler needs
+   * `allow.clocks`.
+   */
+  retryAfterMs(): number | undefined;
+}
+
+/**
+ * Sends a request to an origin that `allow.http` names, and waits for the whole answer, whatever its status. Where there is none,
+ * it throws a transient error whose `code` is that of wasi:http, as `connection-refused`.
+ *
+ * The request may be sent again when the event is: send its `id` along, so that the other side can tell.
+ */
+export function send(request: Request): Response;
+
+/** What `send` throws. */
+export interface SendError extends HandlerError {
+  readonly code: string;
+}

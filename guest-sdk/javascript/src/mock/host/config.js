@@ -1,0 +1,3 @@
+import { currentHost } from "../current.js";
+
+export const get = (key) => currentHost().setting(key);

@@ -1,0 +1,3 @@
+import { currentHost } from "../current.js";
+
+export const log = (level, context, message) => currentHost().log(level, context, message);

@@ -1,0 +1,3 @@
+import { currentHost } from "../current.js";
+
+export const handled = (count) => currentHost().handled(count);

@@ -1,0 +1,3 @@
+export { delete, get, getJson, set, setJson } from "./stored.js";
+export { versioned } from "./versioned.js";
+export type { Format, Versioned } from "./versioned.js";

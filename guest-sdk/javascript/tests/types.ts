@@ -1,0 +1,79 @@
+// Is not run: `tsc` checks that the types say what they should. Lines under `@ts-expect-error` must be errors.
+
+import {
+  HandlerError,
+  config,
+  defineBatchHandler,
+  defineHandler,
+  emit,
+  log,
+  permanent,
+  progress,
+  retryAfter,
+  state,
+  transient,
+} from "../src/index.js";
+import type { Event } from "../src/index.js";
+import { send } from "../src/http.js";
+import { MockHost } from "../src/mock/index.js";
+
+export const handler = defineHandler((event) => {
+  const anything: unknown = event.json();
+  const name: string = event.json((value) => String(value));
+  const key: string | undefined = event.key;
+  const offset: number = event.offset;
+  for (const [header, value] of event.headers) log.info(header, value.length, anything, offset);
+  emit("out", { kind: "a", key, json: { name }, headers: { a: "b" } });
+  emit("out", { kind: "a", headers: event.headers, payload: event.payload });
+  emit("out", { kind: "a", id: event.header("id"), text: "" });
+  // @ts-expect-error: a kind is needed
+  emit("out", { json: 1 });
+  // @ts-expect-error: an event cannot be changed
+  event.kind = "b";
+  console.log(config.get("a")?.length);
+});
+
+export const short = defineHandler((event) => emit("out", { kind: event.kind }));
+export const early = defineHandler((event) => {
+  if (event.attempt > 1) return;
+  if (event.key === undefined) throw permanent("no key");
+  throw event.attempt > 3 ? retryAfter(1000, "later") : transient(new Error("down"), { cause: event });
+});
+// @ts-expect-error: nothing would wait for the promise
+export const asynchronous = defineHandler(async (event) => log.info(event.id));
+
+export const batchHandler = defineBatchHandler((events) => {
+  for (const [done, event] of events.entries()) {
+    const typed: Event = event;
+    state.set(typed.id, "text");
+    state.delete(typed.id);
+    const count: number | undefined = state.getJson("count", Number);
+    progress.handled(done + (count ?? 1));
+  }
+});
+
+const profile = state.versioned<{ count: number; unit: string }>({
+  version: 2,
+  readableFrom: 1,
+  upgrade: { 1: ({ count }) => ({ count, unit: "pieces" }) },
+});
+profile.set("a", { count: profile.get("a")?.count ?? 0, unit: "b" });
+// @ts-expect-error: no value of the format
+profile.set("a", { count: 1 });
+
+try {
+  const { status, ok } = send({ method: "POST", url: "https://example.com", json: {}, timeoutMs: 5 });
+  log.debug(status, ok);
+} catch (problem) {
+  if (problem instanceof HandlerError) log.warn(problem.outcome, problem.delayMs);
+}
+
+const host = new MockHost({
+  config: { a: "b" },
+  http: ({ url, body }) => ({ status: body.length > 0 ? 200 : 400, body: url }),
+});
+const outcome = host.deliver(handler, { json: 1 });
+outcome.emitted.map(({ payload }) => payload.text);
+host.deliverBatch(batchHandler, []);
+// @ts-expect-error: not a batch handler
+host.deliverBatch(handler, []);
