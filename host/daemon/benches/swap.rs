@@ -137,7 +137,12 @@ impl Heard {
 
     /// Waits until so many events were handled.
     fn await_events(&self, count: usize) {
+        let began = Instant::now();
         while self.since(0).iter().filter(|line| matches!(line.what, What::Event(..))).count() < count {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the handler tells of no event: it must log a line at level error for each"
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }

@@ -21,17 +21,23 @@ const ENTRY_BYTES: usize = 64;
 pub(crate) struct Bench {
     worker: Worker,
     memory: Arc<Memory>,
+    /// Whether `checkpoint.commit` means something.
+    manual: bool,
 }
 
-/// What came of one event.
+/// What came of one event, or of several that were handled in one call.
 #[derive(Clone, Debug)]
 pub(crate) struct Tried {
     pub(crate) event: String,
+    /// Those handled in the same call, after that one.
+    others: Vec<String>,
     pub(crate) outcome: Outcome,
     /// None, if it failed.
     pub(crate) effects: Effects,
     pub(crate) logs: Vec<String>,
     pub(crate) took: Duration,
+    /// The handler said that all so far may be committed, in a group that commits at its word.
+    checkpoint: bool,
 }
 
 /// Keys of state with their values, `None` where there is known to be none, and how much memory they take.
@@ -101,21 +107,66 @@ impl Bench {
         let memory = Arc::new(Memory { stored, ..Memory::default() });
         let state: Arc<dyn StateReader> = Arc::<Memory>::clone(&memory);
         let logs: Arc<dyn LogSink> = Arc::<Memory>::clone(&memory);
-        Self { worker: module.worker(place, state, logs, Interrupt::default()), memory }
+        Self { worker: module.worker(place, state, logs, Interrupt::default()), memory, manual: false }
+    }
+
+    /// One for a group that commits at the handler's word.
+    pub(crate) fn with_manual_commits(self, manual: bool) -> Self {
+        Self { manual, ..self }
+    }
+
+    /// Hands it several events in one call, and what is left of them in further ones: an event that failed is passed over,
+    /// and where it is not known which one failed, each is tried alone.
+    pub(crate) async fn call_all(&mut self, events: &[Event]) -> Vec<Tried> {
+        let mut tried = Vec::new();
+        let mut rest = events;
+        let mut together = rest.len();
+        while let [first, ..] = rest {
+            let now = &rest[..together.min(rest.len())];
+            let began = Instant::now();
+            let invocation = self.worker.call(now, 1, self.manual).await;
+            let Invocation { handled, outcome, located, checkpoint, effects } = invocation;
+            if outcome != Outcome::Done && !located && now.len() > 1 {
+                self.take_logs();
+                together = 1;
+                continue;
+            }
+            self.note(&effects);
+            let mut common = Tried::new(first, Outcome::Done, self.take_logs(), began.elapsed());
+            common.others = now.iter().take(handled).skip(1).map(|event| event.id.clone()).collect();
+            (common.effects, common.checkpoint) = (effects, checkpoint);
+            let failed = (outcome != Outcome::Done).then(|| now.get(handled)).flatten();
+            rest = &rest[(handled + usize::from(failed.is_some())).max(1)..];
+            let logs = if handled > 0 {
+                tried.push(common);
+                Vec::new()
+            } else {
+                common.logs
+            };
+            tried.extend(failed.map(|event| Tried::new(event, outcome, logs, began.elapsed())));
+        }
+        tried
+    }
+
+    fn note(&self, effects: &Effects) {
+        let mut written = locked(&self.memory.written);
+        for (key, value) in &effects.state {
+            written.put(key.clone(), value.clone());
+        }
+    }
+
+    fn take_logs(&self) -> Vec<String> {
+        std::mem::take(&mut *locked(&self.memory.logs))
     }
 
     /// Hands it an event, and tells what came of it.
     pub(crate) async fn call(&mut self, event: &Event, attempt: u32) -> Tried {
         let began = Instant::now();
-        let invocation = self.worker.call(std::slice::from_ref(event), attempt, false).await;
+        let invocation = self.worker.call(std::slice::from_ref(event), attempt, self.manual).await;
         let took = began.elapsed();
-        let Invocation { outcome, effects, .. } = invocation;
-        let mut written = locked(&self.memory.written);
-        for (key, value) in &effects.state {
-            written.put(key.clone(), value.clone());
-        }
-        let logs = std::mem::take(&mut *locked(&self.memory.logs));
-        Tried { event: event.id.clone(), outcome, effects, logs, took }
+        let Invocation { outcome, effects, checkpoint, .. } = invocation;
+        self.note(&effects);
+        Tried { effects, checkpoint, ..Tried::new(event, outcome, self.take_logs(), took) }
     }
 
     /// A value of its state as it would find it now.
@@ -130,6 +181,11 @@ impl Bench {
 }
 
 impl Tried {
+    pub(crate) fn new(event: &Event, outcome: Outcome, logs: Vec<String>, took: Duration) -> Self {
+        let (event, effects) = (event.id.clone(), Effects::default());
+        Self { event, others: Vec::new(), outcome, effects, logs, took, checkpoint: false }
+    }
+
     /// Whether the handler returned successfully.
     pub(crate) fn is_done(&self) -> bool {
         self.outcome == Outcome::Done
@@ -140,7 +196,7 @@ impl Tried {
         let reason = Some(self.outcome.reason()).filter(|reason| !reason.is_empty());
         let state: BTreeMap<&String, Value> =
             self.effects.state.iter().map(|(key, value)| (key, text(value.as_deref()))).collect();
-        json!({
+        let mut line = json!({
             "event": self.event,
             "outcome": self.outcome.class(),
             "reason": reason,
@@ -148,7 +204,15 @@ impl Tried {
             "state": state,
             "logs": self.logs,
             "micros": self.took.as_micros() as u64,
-        })
+        });
+        // Only where they say something: what was expected of a line before there were these goes on to be the whole of it.
+        if !self.others.is_empty() {
+            line["with"] = self.others.clone().into();
+        }
+        if self.checkpoint {
+            line["checkpoint"] = true.into();
+        }
+        line
     }
 }
 

@@ -4,19 +4,29 @@
 //! compilers passes through as it is. The module is written under a temporary name and renamed, because a daemon may be
 //! watching its place.
 
+mod component;
+mod exports;
 mod javascript;
+mod python;
 mod rust;
+mod tools;
+mod ziglang;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-/// The interfaces a component may export to be a handler, without their versions.
-const HANDLER_INTERFACES: [&str; 2] = ["pelton:worker/handler", "pelton:worker/batch-handler"];
+/// What tools keep and leave in a project, from its folder.
+const WORK: &str = ".pelton";
+/// How the names of folders begin that builds write to.
+const SCRATCH: &str = "build.";
+/// No build takes so long.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// What may be chosen about a build.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) out: Option<PathBuf>,
     /// Cargo features to switch on. Other languages have none and refuse them.
     pub(crate) features: Vec<String>,
+    /// Whether a compiler that is missing may be installed, into a folder of Pelton's own.
+    pub(crate) install_tools: bool,
 }
 
 /// A module that was built.
@@ -55,16 +67,22 @@ struct Artifact {
 /// Says what to install if a tool is missing, and what to change if the project does not make a handler.
 pub(crate) fn build(dir: &Path, options: &Options) -> Result<Built> {
     let dir = dir.canonicalize().with_context(|| format!("project {}", dir.display()))?;
-    let artifact = match Language::of(&dir)? {
-        Language::Rust => rust::build(&dir, &options.features)?,
-        Language::JavaScript => {
-            ensure!(options.features.is_empty(), "features are Cargo's, but {} is JavaScript", dir.display());
-            javascript::build(&dir)?
-        }
+    let language = Language::of(&dir)?;
+    ensure!(
+        options.features.is_empty() || language == Language::Rust,
+        "features are Cargo's, but {} is {}",
+        dir.display(),
+        language.name()
+    );
+    let artifact = match language {
+        Language::Rust => rust::build(&dir, &options.features, options.install_tools)?,
+        Language::JavaScript => javascript::build(&dir)?,
+        Language::Python => python::build(&dir, options.install_tools)?,
+        Language::C => ziglang::build(&dir, options.install_tools)?,
     };
-    check_exports(&artifact.component)?;
+    exports::check(&artifact.component)?;
 
-    let path = options.out.clone().unwrap_or_else(|| dir.join(&artifact.name).with_extension("wasm"));
+    let path = options.out.clone().unwrap_or_else(|| dir.join(format!("{}.wasm", artifact.name)));
     replace(&path, &artifact.component)?;
     Ok(Built {
         path,
@@ -74,42 +92,67 @@ pub(crate) fn build(dir: &Path, options: &Options) -> Result<Built> {
     })
 }
 
+/// What a project is written in, and the file that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Language {
     Rust,
     JavaScript,
+    Python,
+    /// Or Zig.
+    C,
 }
 
 impl Language {
-    /// The manifest in `dir` decides. Cargo's goes first: a Rust project may well have a `package.json` for its
-    /// tooling.
-    fn of(dir: &Path) -> Result<Self> {
-        if dir.join("Cargo.toml").is_file() {
-            Ok(Self::Rust)
-        } else if dir.join("package.json").is_file() {
-            Ok(Self::JavaScript)
-        } else {
-            bail!("{} is no handler project: it has neither Cargo.toml nor package.json", dir.display())
+    /// In the order in which they are looked for: a Rust project may well have a `package.json` for its tooling.
+    const ALL: [Self; 4] = [Self::Rust, Self::C, Self::JavaScript, Self::Python];
+
+    fn manifest(self) -> &'static str {
+        match self {
+            Self::Rust => "Cargo.toml",
+            Self::JavaScript => "package.json",
+            Self::Python => "pyproject.toml",
+            Self::C => "pelton.toml",
         }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "Rust",
+            Self::JavaScript => "JavaScript",
+            Self::Python => "Python",
+            Self::C => "C or Zig",
+        }
+    }
+
+    fn of(dir: &Path) -> Result<Self> {
+        if let Some(language) = Self::ALL.into_iter().find(|language| dir.join(language.manifest()).is_file()) {
+            return Ok(language);
+        }
+        let known: Vec<String> =
+            Self::ALL.iter().map(|language| format!("{} ({})", language.manifest(), language.name())).collect();
+        bail!(
+            "{} is no handler project: it has none of {}; `pelton new NAME --lang LANGUAGE` makes one",
+            dir.display(),
+            known.join(", ")
+        )
     }
 }
 
-/// A component that exports no handler builds without complaint (an export macro that was forgotten, another world), so
-/// it is looked for here, where the author is.
-fn check_exports(component: &[u8]) -> Result<()> {
-    let decoded = wit_component::decode(component).context("what was built is not a component")?;
-    let wit_component::DecodedWasm::Component(resolve, world) = decoded else {
-        bail!("what was built is a package of interfaces, not a component");
-    };
-    let exports: Vec<String> = resolve.worlds[world].exports.keys().map(|key| resolve.name_world_key(key)).collect();
-    let is_handler = |export: &String| HANDLER_INTERFACES.contains(&export.split('@').next().unwrap_or_default());
-    ensure!(
-        exports.iter().any(is_handler),
-        "the component exports [{}] but none of [{}]; a Rust handler needs pelton_sdk::export! or export_batch!",
-        exports.join(", "),
-        HANDLER_INTERFACES.join(", "),
-    );
-    Ok(())
+/// The file that `pelton build` makes of the project in `dir`, as `pelton test` and `pelton dev` look for it.
+///
+/// # Errors
+///
+/// A folder that is no project, or a manifest without a name.
+pub(crate) fn module_of(dir: &Path) -> Result<PathBuf> {
+    let language = Language::of(dir)?;
+    let manifest = read_manifest(&dir.join(language.manifest()))?;
+    let name = match language {
+        Language::Rust => rust::name(&manifest),
+        Language::JavaScript => javascript::name(&manifest),
+        Language::Python => python::name(&manifest),
+        Language::C => ziglang::name(&manifest),
+    }?;
+    Ok(dir.join(format!("{name}.wasm")))
 }
 
 /// Writes `bytes` to `path` so that whoever watches it never sees a part of them.
@@ -142,6 +185,44 @@ fn check_name(name: &str, manifest: &str) -> Result<()> {
     Ok(())
 }
 
+/// Where a tool is to write to: in a folder that goes away with the build. The file always has the same name: linkers write it
+/// into the module, and a build of the same sources should be the same version.
+struct Scratch {
+    folder: PathBuf,
+    file: PathBuf,
+}
+
+impl Scratch {
+    fn new(dir: &Path) -> Result<Self> {
+        let work = dir.join(WORK);
+        remove_abandoned(&work);
+        let folder = work.join(format!("{SCRATCH}{}", std::process::id()));
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        Ok(Self { file: folder.join("handler.wasm"), folder })
+    }
+
+    fn path(&self) -> &Path {
+        &self.file
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by a later build.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Removes what builds left behind that were broken off long ago.
+fn remove_abandoned(work: &Path) {
+    for entry in fs::read_dir(work).into_iter().flatten().flatten() {
+        let is_old = || entry.metadata().ok()?.modified().ok()?.elapsed().ok().map(|age| age > ABANDONED_AFTER);
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH) && is_old() == Some(true) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// What a tool prints about itself, if it is there and answers.
 fn ask(dir: &Path, program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).current_dir(dir).stdin(Stdio::null()).output().ok()?;
@@ -163,8 +244,9 @@ mod tests {
 
     #[test]
     fn the_manifest_decides_the_language() {
-        assert_eq!(Language::of(project(&["Cargo.toml"]).path()).expect("rust"), Language::Rust);
-        assert_eq!(Language::of(project(&["package.json"]).path()).expect("javascript"), Language::JavaScript);
+        for language in Language::ALL {
+            assert_eq!(Language::of(project(&[language.manifest()]).path()).expect("known"), language);
+        }
         assert_eq!(Language::of(project(&["Cargo.toml", "package.json"]).path()).expect("rust"), Language::Rust);
     }
 
@@ -172,7 +254,8 @@ mod tests {
     fn a_folder_without_a_manifest_is_refused_by_name() {
         let dir = project(&["handler.py"]);
         let error = build(dir.path(), &Options::default()).expect_err("no manifest").to_string();
-        assert!(error.ends_with("is no handler project: it has neither Cargo.toml nor package.json"), "{error}");
+        assert!(error.contains("is no handler project: it has none of Cargo.toml (Rust)"), "{error}");
+        assert!(error.contains("pyproject.toml (Python)") && error.ends_with("makes one"), "{error}");
     }
 
     #[test]
@@ -180,14 +263,7 @@ mod tests {
         let dir = project(&["package.json"]);
         let options = Options { features: vec!["v2".to_owned()], ..Options::default() };
         let error = build(dir.path(), &options).expect_err("features").to_string();
-        assert!(error.starts_with("features are Cargo's"), "{error}");
-    }
-
-    #[test]
-    fn a_component_without_a_handler_is_refused() {
-        let empty_component = b"\0asm\x0d\0\x01\0";
-        let error = check_exports(empty_component).expect_err("no exports").to_string();
-        assert!(error.starts_with("the component exports [] but none of [pelton:worker/handler"), "{error}");
+        assert!(error.starts_with("features are Cargo's") && error.ends_with("is JavaScript"), "{error}");
     }
 
     #[test]

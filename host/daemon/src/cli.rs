@@ -18,6 +18,9 @@ pub use handler::{HandlerCommand, HistoryArgs, PinArgs, RollbackArgs};
 
 pub use replay::{Beginning, RecordedArgs};
 
+/// The configuration that is taken if none is named.
+pub(crate) const DEFAULT_CONFIG: &str = "workers.toml";
+
 /// Done.
 const SUCCESS: u8 = 0;
 /// It failed.
@@ -32,7 +35,7 @@ pub(crate) const STOPPED: u8 = 3;
 #[command(name = "pelton", version, max_term_width = 100)]
 struct Cli {
     /// The configuration.
-    #[arg(short, long, global = true, value_name = "FILE", default_value = "workers.toml")]
+    #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
     /// Print JSON for programs instead of tables for people.
     #[arg(long, global = true)]
@@ -56,8 +59,12 @@ enum Command {
     Run(RunArgs),
     /// Validate the configuration and every module; runs nothing, creates nothing.
     Check,
+    /// Make a project of a handler, in the language of your choice, that builds and passes its own test.
+    New(NewArgs),
     /// Build a handler's project into a component, with its language's own tools.
     Build(BuildArgs),
+    /// Build a project at every change, swap what came of it, and show what it does with its sample events.
+    Dev(DevArgs),
     /// Run events through a module with no store, and print what came of each.
     Test(TestArgs),
     /// Run recorded events through a module with its effects held back, and compare it with the running version.
@@ -95,6 +102,82 @@ pub struct RunArgs {
     /// Stop once every lag is 0.
     #[arg(long)]
     pub until_idle: bool,
+    /// Stop when standard input ends: with the process that started this one.
+    #[arg(long, hide = true)]
+    pub while_stdin_is_open: bool,
+}
+
+/// What a project may be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Lang {
+    /// Rust
+    Rust,
+    /// JavaScript
+    Js,
+    /// TypeScript
+    Ts,
+    /// Python
+    Python,
+    /// C
+    C,
+    /// Zig
+    Zig,
+}
+
+impl Lang {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Rust, Self::Js, Self::Ts, Self::Python, Self::C, Self::Zig];
+
+    /// Its name, as on the command line; the folder of its template.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Js => "js",
+            Self::Ts => "ts",
+            Self::Python => "python",
+            Self::C => "c",
+            Self::Zig => "zig",
+        }
+    }
+
+    /// The folder of its SDK.
+    #[must_use]
+    pub fn sdk(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Js | Self::Ts => "javascript",
+            Self::Python => "python",
+            Self::C | Self::Zig => "c",
+        }
+    }
+}
+
+/// `pelton new`
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// The project's name; also of its folder, its module and its handler.
+    pub name: String,
+    /// What it is written in.
+    #[arg(long, value_enum)]
+    pub lang: Lang,
+}
+
+/// `pelton dev`
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// The project's folder, with a workers.toml.
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Events that are appended after every change, to the stream of the handler's group; tests/events.ndjson if not given.
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    /// How the events are written.
+    #[arg(long, value_enum, default_value = "event")]
+    pub format: Format,
+    /// Install a compiler that is missing, into a folder of Pelton's own.
+    #[arg(long)]
+    pub install_tools: bool,
 }
 
 /// `pelton build`
@@ -109,6 +192,12 @@ pub struct BuildArgs {
     /// Cargo features to build with.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub features: Vec<String>,
+    /// Install a compiler that is missing, into a folder of Pelton's own.
+    #[arg(long)]
+    pub install_tools: bool,
+    /// Replace the project's SDK and contract by those of this program first.
+    #[arg(long)]
+    pub update_sdk: bool,
 }
 
 /// How events are written in a file.
@@ -123,20 +212,28 @@ pub enum Format {
 /// `pelton test`
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// The component.
+    /// The component; or the folder of a project, whose component, events and expectations are taken then.
+    #[arg(default_value = ".", value_name = "MODULE")]
     pub module: PathBuf,
-    /// Events, one a line.
+    /// Events, one a line; tests/events.ndjson of the project if not given.
     #[arg(long, value_name = "FILE")]
-    pub events: PathBuf,
+    pub events: Option<PathBuf>,
     /// How the events are written.
     #[arg(long, value_enum, default_value = "event")]
     pub format: Format,
-    /// Compare outcomes, effects and state with this file, one line an event.
+    /// Compare outcomes, effects and state with this file, one line an event; tests/expected.ndjson of the project if not
+    /// given.
     #[arg(long, value_name = "FILE")]
     pub expect: Option<PathBuf>,
-    /// Write the file of --expect instead of comparing with it.
-    #[arg(long, requires = "expect")]
+    /// Write the file of expectations instead of comparing with it.
+    #[arg(long)]
     pub update: bool,
+    /// The handler of the configuration whose settings and permissions are used; the one of this module if not given.
+    #[arg(long, value_name = "H")]
+    pub handler: Option<String>,
+    /// Events handed over in one call, to a handler of batches.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch: u32,
 }
 
 /// `pelton append`
@@ -342,6 +439,8 @@ async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
         Command::Check => return commands::check::check(&common).await,
         Command::Test(args) => return commands::test::test(&common, &args).await,
         Command::Replay(args) => return commands::replay::replay(&common, &args).await,
+        Command::Dev(args) => return commands::dev::dev(&common, &args).await,
+        Command::New(args) => commands::new::new(&common, &args)?,
         Command::Build(args) => commands::build(&common, &args)?,
         Command::Append(args) => commands::append::append(&common, &args).await?,
         Command::Tail(args) => commands::tail::tail(&common, &args).await?,

@@ -13,6 +13,7 @@ mod bench;
 mod build;
 mod chores;
 mod compiler;
+mod effects_log;
 mod event_json;
 mod expected;
 mod files;
@@ -34,6 +35,7 @@ mod self_test;
 mod share;
 mod slot;
 mod state;
+mod templates;
 mod trust;
 
 #[cfg(test)]

@@ -243,7 +243,8 @@ impl Loader {
         if let Some(module) = order.ready.get(digest).filter(|module| **module.grants() == order.grants) {
             return Ok(module.clone());
         }
-        let loaded = self.sandbox.load(Arc::clone(bytes), order.grants.clone(), Arc::clone(&order.usage)).await;
+        let (grants, usage) = (order.grants.clone(), Arc::clone(&order.usage));
+        let loaded = self.sandbox.load_hashed(Arc::clone(bytes), Some(digest.to_owned()), grants, usage).await;
         let module = loaded.map_err(|reason: LoadError| reason.to_string())?;
         check_world(module.world(), &order.manual)?;
         Ok(module)

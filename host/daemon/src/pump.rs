@@ -31,6 +31,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     batch::{Batch, Dealt, Way},
+    effects_log,
     handler::{Handler, Lane, Version},
     replay::{self, Order, Report},
     state::PartitionState,
@@ -663,6 +664,7 @@ impl Hands {
         let (from, to) = (commit.from.0, commit.to.0);
         match outcome {
             CommitOutcome::Committed => {
+                effects_log::tell(&self.context.place, &commit.effects);
                 self.state.committed(commit.to);
                 if let Some((_, digest)) = commit.handled_by.last() {
                     self.handled_by_stored = Some(digest.clone());

@@ -43,7 +43,7 @@ fn a_usage_error_has_status_2() {
         ),
         (
             &["test", "m.wasm", "--events", "e", "--update"],
-            "error: the following required arguments were not provided:",
+            "error: --update writes the file of expectations; name it with --expect",
         ),
         (&["append", "in", "--batch", "0"], "error: invalid value '0' for '--batch <N>': 0 is not in 1..=100000"),
     ] {

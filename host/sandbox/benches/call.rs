@@ -9,25 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pelton_core::{Event, Offset, Outcome, Timestamp};
-use pelton_sandbox::{Grants, Interrupt, LogLine, LogSink, Place, Recycle, Sandbox, SandboxOptions, StateReader};
+use pelton_core::{Event, Outcome};
+use pelton_sandbox::{Grants, Interrupt, Recycle, Sandbox, SandboxOptions};
+use shared::{Nothing, event, place, processor_ns};
+
+mod shared;
 
 const BATCH_EVENTS: u64 = 100;
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(400);
-
-struct Nothing;
-
-#[async_trait::async_trait]
-impl StateReader for Nothing {
-    async fn get(&self, _key: &str) -> Result<Option<Vec<u8>>, String> {
-        Ok(None)
-    }
-}
-
-impl LogSink for Nothing {
-    fn log(&self, _line: LogLine<'_>) {}
-}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -38,8 +28,7 @@ async fn main() {
         let recycle = Recycle { calls: reuse_calls, ..Recycle::default() };
         let grants = Grants { recycle, ..Grants::nothing(guest) };
         let module = sandbox.load(std::fs::read(path).unwrap().into(), grants, Arc::default()).await.unwrap();
-        let place = Place { group: "billing".into(), stream: "orders".into(), partition: 0 };
-        let mut worker = module.worker(place, Arc::new(Nothing), Arc::new(Nothing), Interrupt::default());
+        let mut worker = module.worker(place(), Arc::new(Nothing), Arc::new(Nothing), Interrupt::default());
         let mut rounds: Vec<(f64, f64)> = Vec::new();
         for _ in 0..ROUNDS {
             let (started, busy_ns) = (Instant::now(), processor_ns());
@@ -58,23 +47,5 @@ async fn main() {
         println!(
             "{guest}{fresh}: {busy:.0} ns of processor per event ({busy_best:.0} at best), {wall:.0} ns by the wall"
         );
-    }
-}
-
-/// What this thread has run so far, in nanoseconds; 0 where the system does not tell, which is everywhere but on Linux.
-fn processor_ns() -> f64 {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    told.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0.0)
-}
-
-fn event(offset: u64) -> Event {
-    Event {
-        offset: Offset(offset),
-        id: format!("01890a5d-ac96-774b-{offset:04}"),
-        key: Some(format!("customer-{offset:06}")),
-        kind: "order.placed".into(),
-        time: Timestamp(1_700_000_000_000),
-        headers: vec![("content-type".into(), "application/json".into()), ("source".into(), "/shop".into())],
-        payload: vec![b'x'; 100],
     }
 }

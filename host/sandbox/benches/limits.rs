@@ -1,11 +1,13 @@
-//! What the cage costs: nanoseconds per event through guests that do nothing. All take turns in every round, and the order
-//! turns with the round. `cargo bench -p pelton-sandbox --bench limits [-- ROUNDS]`.
+//! What the cage costs: nanoseconds per event. All take turns in every round, and the order turns with the round.
+//! `cargo bench -p pelton-sandbox --bench limits [-- ROUNDS]`.
 //!
-//! * **bare**: wasmtime alone, which neither limits nor interrupts nor keeps a journal. The second one is an A/A control.
-//! * **epochs**: the same, but the guest looks up at every loop and function for whether its time is over, as a time limit
-//!   needs.
-//! * **loose**: the sandbox with limits that are never reached, and nothing granted.
+//! * **without**: the sandbox without limits: nothing is counted, and the guest is compiled without the looking up, at every
+//!   loop and function, for whether its time is over. The second one is an A/A control.
+//! * **loose**: with limits that are never reached, and nothing granted but what the guest needs.
 //! * **caged**: with every limit that can be set, and everything granted that can be.
+//! * **bare**: wasmtime alone, for guests that import nothing: no journal of effects, no console, no clock.
+//!
+//! Two of the guests do nothing, so all that is seen is the cage; two are examples, over recorded webhooks.
 //!
 //! And how long a large module takes from the cache.
 //!
@@ -13,21 +15,22 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that prints, run by hand")]
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use pelton_core::{Event, Offset, Outcome, Timestamp};
+use pelton_core::{Event, Offset};
 use pelton_sandbox::{
-    EmitGrant, Grants, HttpGrant, Interrupt, Limits, LogLine, LogSink, Origin, Place, Recycle, Sandbox, SandboxOptions,
-    Secret, StateReader, Worker,
+    EmitGrant, Grants, HttpGrant, Interrupt, Limits, Origin, Recycle, Sandbox, SandboxOptions, Secret, Worker,
 };
+use shared::{Nothing, event, measure, median, place, processor_ns};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
     component::{Component, Linker},
 };
+
+mod shared;
 
 #[path = "../tests/common/text.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
@@ -41,47 +44,41 @@ const BATCH_EVENTS: u64 = 100;
 const ROUNDS: usize = 25;
 const ROUND: Duration = Duration::from_millis(200);
 
-struct Nothing;
-
-#[async_trait::async_trait]
-impl StateReader for Nothing {
-    async fn get(&self, _key: &str) -> Result<Option<Vec<u8>>, String> {
-        Ok(None)
-    }
-}
-
-impl LogSink for Nothing {
-    fn log(&self, _line: LogLine<'_>) {}
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     load_from_cache().await;
-    let events: Vec<Event> = (0..BATCH_EVENTS).map(event).collect();
     let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
-    for guest in ["noop", "noop-batch"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guests/prebuilt/{guest}.wasm"));
-        let module = std::fs::read(path).unwrap();
-        let mut contestants = [
-            ("bare", Contestant::Bare(Bare::new(&module, false).await)),
-            ("bare, again (control)", Contestant::Bare(Bare::new(&module, false).await)),
-            ("epochs", Contestant::Bare(Bare::new(&module, true).await)),
-            ("loose", Contestant::Sandbox(sandboxed(&module, loose(guest)).await)),
-            ("caged", Contestant::Sandbox(sandboxed(&module, caged(guest)).await)),
-        ];
-        let mut took = vec![[0.0; 5]; rounds];
-        for (round, took) in took.iter_mut().enumerate() {
-            for turn in 0..contestants.len() {
-                let index = (round + turn) % contestants.len();
-                took[index] = measure(&mut contestants[index].1, &events).await;
-            }
+    let small: Vec<Event> = (0..BATCH_EVENTS).map(event).collect();
+    compare("noop", "tests/guests/prebuilt/noop.wasm", &small, rounds).await;
+    compare("noop-batch", "tests/guests/prebuilt/noop-batch.wasm", &small, rounds).await;
+    let webhooks = webhooks();
+    let triage = "../../examples/github-triage/prebuilt/github-triage.wasm";
+    compare("github-triage", triage, &webhooks, rounds).await;
+    compare("repo-stats", "../../examples/repo-stats/prebuilt/repo-stats.wasm", &webhooks, rounds).await;
+}
+
+async fn compare(guest: &str, path: &str, events: &[Event], rounds: usize) {
+    let module = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let mut contestants = vec![
+        ("without", Contestant::Sandbox(sandboxed(&module, loose(guest), true).await)),
+        ("without, again (control)", Contestant::Sandbox(sandboxed(&module, loose(guest), true).await)),
+        ("loose", Contestant::Sandbox(sandboxed(&module, loose(guest), false).await)),
+        ("caged", Contestant::Sandbox(sandboxed(&module, caged(guest), false).await)),
+    ];
+    if guest.starts_with("noop") {
+        contestants.push(("bare", Contestant::Bare(Bare::new(&module).await)));
+    }
+    let mut took = vec![vec![0.0; contestants.len()]; rounds];
+    for (round, took) in took.iter_mut().enumerate() {
+        for turn in 0..contestants.len() {
+            let index = (round + turn) % contestants.len();
+            took[index] = contestants[index].1.measure(events).await;
         }
-        let of = |pick: &dyn Fn(&[f64; 5]) -> f64| median(took.iter().map(pick).collect());
-        println!("{guest}: nanoseconds of processor per event, to bare, to epochs");
-        for (index, (name, _)) in contestants.iter().enumerate() {
-            let (ns, to_bare) = (of(&|took| took[index]), of(&|took| took[index] / took[0]));
-            println!("  {name:24} {ns:>6.0} {to_bare:>6.3} {:>6.3}", of(&|took| took[index] / took[2]));
-        }
+    }
+    let of = |pick: &dyn Fn(&[f64]) -> f64| median(took.iter().map(|took| pick(took)).collect());
+    println!("{guest}: nanoseconds of processor per event, and to the sandbox without limits");
+    for (index, (name, _)) in contestants.iter().enumerate() {
+        println!("  {name:24} {:>6.0} {:>6.3}", of(&|took| took[index]), of(&|took| took[index] / took[0]));
     }
 }
 
@@ -107,40 +104,39 @@ async fn load_from_cache() {
     );
 }
 
-/// Nanoseconds of processor per event.
-async fn measure(contestant: &mut Contestant, events: &[Event]) -> f64 {
-    let (started, busy_ns) = (Instant::now(), processor_ns());
-    let mut handled = 0;
-    while started.elapsed() < ROUND {
-        match contestant {
-            Contestant::Bare(bare) => bare.call(events).await,
-            Contestant::Sandbox(worker) => assert_eq!(worker.call(events, 1, false).await.outcome, Outcome::Done),
-        }
-        handled += BATCH_EVENTS;
-    }
-    (processor_ns() - busy_ns) / handled as f64
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 enum Contestant {
     Bare(Bare),
     Sandbox(Worker),
 }
 
+impl Contestant {
+    /// Nanoseconds of processor per event.
+    async fn measure(&mut self, events: &[Event]) -> f64 {
+        match self {
+            Self::Sandbox(worker) => measure(worker, events, ROUND).await,
+            Self::Bare(bare) => {
+                let (started, busy_ns) = (Instant::now(), processor_ns());
+                let mut handled = 0;
+                while started.elapsed() < ROUND {
+                    bare.call(events).await;
+                    handled += events.len();
+                }
+                (processor_ns() - busy_ns) / handled as f64
+            }
+        }
+    }
+}
+
 fn loose(guest: &str) -> Grants {
     let limits = Limits { memory_bytes: 4 << 30, output_bytes: u64::MAX, timeout: Duration::MAX, ..Limits::default() };
     let recycle = Recycle { calls: u64::MAX, age: Duration::MAX, memory_bytes: u64::MAX };
-    Grants { limits, recycle, ..Grants::nothing(guest) }
+    Grants { emit: emits(), limits, recycle, ..Grants::nothing(guest) }
 }
 
 fn caged(guest: &str) -> Grants {
     let origin = Origin { tls: true, host: "api.example.com".into(), port: 443, private: false };
     Grants {
-        emit: EmitGrant::Streams(BTreeMap::from([("out".into(), 1024)])),
+        emit: emits(),
         http: HttpGrant::Origins(vec![origin]),
         clocks: true,
         random: true,
@@ -152,18 +148,20 @@ fn caged(guest: &str) -> Grants {
     }
 }
 
-async fn sandboxed(module: &[u8], grants: Grants) -> Worker {
-    let sandbox = Sandbox::new(SandboxOptions::default()).unwrap();
+fn emits() -> EmitGrant {
+    EmitGrant::Streams(["alerts", "stats"].map(|stream| (stream.into(), 1 << 20)).into())
+}
+
+async fn sandboxed(module: &[u8], grants: Grants, unlimited: bool) -> Worker {
+    let sandbox = Sandbox::new(SandboxOptions { unlimited, ..SandboxOptions::default() }).unwrap();
     let module = sandbox.load(module.into(), grants, Arc::default()).await.unwrap();
-    let place = Place { group: "billing".into(), stream: "orders".into(), partition: 0 };
-    module.worker(place, Arc::new(Nothing), Arc::new(Nothing), Interrupt::default())
+    module.worker(place(), Arc::new(Nothing), Arc::new(Nothing), Interrupt::default())
 }
 
 /// The same engine without limiter, deadline, ledger and console.
 struct Bare {
     store: Store<()>,
     exports: Exports,
-    has_epochs: bool,
 }
 
 enum Exports {
@@ -172,14 +170,13 @@ enum Exports {
 }
 
 impl Bare {
-    async fn new(module: &[u8], has_epochs: bool) -> Self {
+    async fn new(module: &[u8]) -> Self {
         let mut pool = PoolingAllocationConfig::default();
         pool.total_component_instances(10);
         pool.max_tables_per_module(4);
         pool.linear_memory_keep_resident(256 * 1024);
         let mut config = Config::new();
         config.concurrency_support(false);
-        config.epoch_interruption(has_epochs);
         config.max_wasm_stack(1024 * 1024);
         config.async_stack_size(2 * 1024 * 1024);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
@@ -188,31 +185,24 @@ impl Bare {
         let mut linker = Linker::new(&engine);
         linker.define_unknown_imports_as_traps(&component).unwrap();
         let mut store = Store::new(&engine, ());
-        store.set_epoch_deadline(1);
         let exports = match bindings::worker::Worker::instantiate_async(&mut store, &component, &linker).await {
             Ok(worker) => Exports::Worker(worker),
             Err(_) => Exports::Batch(
                 bindings::batch_worker::BatchWorker::instantiate_async(&mut store, &component, &linker).await.unwrap(),
             ),
         };
-        Self { store, exports, has_epochs }
+        Self { store, exports }
     }
 
     async fn call(&mut self, events: &[Event]) {
         match &self.exports {
             Exports::Worker(worker) => {
                 for event in events {
-                    if self.has_epochs {
-                        self.store.set_epoch_deadline(1);
-                    }
                     let answer = worker.pelton_worker_handler().call_handle(&mut self.store, lend(event)).await;
                     answer.unwrap().unwrap();
                 }
             }
             Exports::Batch(worker) => {
-                if self.has_epochs {
-                    self.store.set_epoch_deadline(1);
-                }
                 let lent: Vec<_> = events.iter().map(lend).collect();
                 let answer = worker.pelton_worker_batch_handler().call_handle_batch(&mut self.store, &lent).await;
                 answer.unwrap().unwrap();
@@ -236,20 +226,21 @@ fn lend(event: &Event) -> bindings::types::Event<'_> {
     }
 }
 
-/// What this thread has run so far, in nanoseconds; 0 where the system does not tell, which is everywhere but on Linux.
-fn processor_ns() -> f64 {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    told.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0.0)
-}
-
-fn event(offset: u64) -> Event {
-    Event {
-        offset: Offset(offset),
-        id: format!("01890a5d-ac96-774b-{offset:04}"),
-        key: Some(format!("customer-{offset:06}")),
-        kind: "order.placed".into(),
-        time: Timestamp(1_700_000_000_000),
-        headers: vec![("content-type".into(), "application/json".into()), ("source".into(), "/shop".into())],
-        payload: vec![b'x'; 100],
-    }
+/// Recorded webhooks, as `examples/data` has them.
+fn webhooks() -> Vec<Event> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/github-webhooks.ndjson");
+    let lines = std::fs::read_to_string(path).unwrap();
+    let parse = |(offset, line): (usize, &str)| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |name: &str| line[name].as_str().map(str::to_owned);
+        Event {
+            offset: Offset(offset as u64),
+            id: text("id").unwrap_or_else(|| offset.to_string()),
+            key: text("key"),
+            kind: text("kind").unwrap_or_default(),
+            payload: line["payload"].to_string().into_bytes(),
+            ..event(0)
+        }
+    };
+    lines.lines().enumerate().map(parse).collect()
 }

@@ -21,8 +21,8 @@ const BACKTRACE_FRAMES_MAX: usize = 16;
 
 /// An engine with room set aside for so many instances, or one without if the address space does not allow it. How much
 /// stack a guest may use is a matter of the engine, and of nothing that is compiled.
-pub(crate) fn new(instances_max: u32, stack_bytes: usize) -> Result<Engine, wasmtime::Error> {
-    match Engine::new(&config(Some(instances_max), stack_bytes)) {
+pub(crate) fn new(instances_max: u32, stack_bytes: usize, interrupts: bool) -> Result<Engine, wasmtime::Error> {
+    match Engine::new(&config(Some(instances_max), stack_bytes, interrupts)) {
         Ok(engine) => Ok(engine),
         Err(error) => {
             tracing::warn!(
@@ -30,7 +30,7 @@ pub(crate) fn new(instances_max: u32, stack_bytes: usize) -> Result<Engine, wasm
                 error = format!("{error:#}"),
                 "no address space to set aside for instances; making each takes longer now (see `ulimit -v`)"
             );
-            Engine::new(&config(None, stack_bytes))
+            Engine::new(&config(None, stack_bytes, interrupts))
         }
     }
 }
@@ -38,7 +38,7 @@ pub(crate) fn new(instances_max: u32, stack_bytes: usize) -> Result<Engine, wasm
 /// An engine that compiles what the others run, and runs nothing: it sets nothing aside.
 pub(crate) fn compiling() -> Result<Engine, wasmtime::Error> {
     let stack_bytes = usize::try_from(Limits::default().stack_bytes).unwrap_or(HOST_STACK_BYTES);
-    Engine::new(&config(None, stack_bytes))
+    Engine::new(&config(None, stack_bytes, true))
 }
 
 /// Names all that a compiled module depends on besides its source: wasmtime, the settings and the processor.
@@ -48,12 +48,12 @@ pub(crate) fn compatibility(engine: &Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn config(pool: Option<u32>, stack_bytes: usize) -> Config {
+fn config(pool: Option<u32>, stack_bytes: usize, interrupts: bool) -> Config {
     let mut config = Config::new();
     // Without it an empty call takes 137 ns, with it 510 ns: every call would be set up as a concurrent task.
     config.concurrency_support(false);
     // Epochs, not fuel, which costs up to three quarters of the speed.
-    config.epoch_interruption(true);
+    config.epoch_interruption(interrupts);
     config.max_wasm_stack(stack_bytes);
     // The fiber that a call runs on: the guest's share, and as much again for host calls on top of it.
     config.async_stack_size(stack_bytes + stack_bytes.max(HOST_STACK_BYTES));
@@ -91,7 +91,7 @@ mod tests {
     fn what_one_engine_compiles_every_other_runs() {
         let compiling = compiling().expect("it starts");
         for (pool, stack_bytes) in [(Some(2), 1 << 20), (Some(2), 64 << 10), (None, 8 << 20)] {
-            let engine = Engine::new(&config(pool, stack_bytes)).expect("it starts");
+            let engine = Engine::new(&config(pool, stack_bytes, true)).expect("it starts");
             assert_eq!(compatibility(&engine), compatibility(&compiling), "{pool:?}, {stack_bytes} bytes of stack");
         }
     }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use semver::Version;
+
 /// The sandbox could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -38,6 +40,18 @@ pub enum LoadError {
         found: String,
         /// What would make it a handler.
         expected: String,
+    },
+    /// A handler, and yet built for a version of the contract that is not served here.
+    #[error(
+        "the handler speaks version {found} of the contract pelton:worker, and this host serves {served}: {}",
+        if found > served { "update the host, or build the handler with the SDK of this host" }
+        else { "build the handler with the SDK of this host" }
+    )]
+    Contract {
+        /// What the handler speaks.
+        found: Version,
+        /// What the host speaks.
+        served: Version,
     },
     /// An export has the name of a handler's, but another signature.
     #[error(

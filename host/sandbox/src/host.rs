@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) state: Arc<dyn StateReader>,
     pub(crate) console: Arc<Console>,
     pub(crate) deadline: Deadline,
+    /// See [`SandboxOptions`](crate::SandboxOptions): for the benchmark of limits alone.
+    pub(crate) is_unlimited: bool,
     /// Whether `progress` means anything: where one event is in hand, returning is all the progress there is.
     pub(crate) takes_progress: bool,
     /// `{group}@{stream}/{partition}/`: ids that the host makes begin with it. No name holds an `@` or `/`, so they never

@@ -1,5 +1,6 @@
 //! Whether a component can be a handler: what it is, what it exports, and whether the host serves all that it imports.
 
+use semver::Version;
 use wasmtime::{
     Engine,
     component::{Component, InstancePre, Linker, types::ComponentItem},
@@ -13,8 +14,14 @@ use crate::{
     linkers::Linkers,
 };
 
-const HANDLER: &str = "pelton:worker/handler@0.1.0";
-const BATCH_HANDLER: &str = "pelton:worker/batch-handler@0.1.0";
+/// The version of the contract in `wit/worker.wit` that this host speaks. It also serves components of every earlier
+/// version with the same major and, below 1.0, minor number: these only ever add functions and interfaces.
+pub const CONTRACT: Version = Version::new(0, 1, 0);
+
+/// Whose versions are the contract's.
+const PACKAGE: &str = "pelton:worker/";
+const HANDLER: &str = "handler";
+const BATCH_HANDLER: &str = "batch-handler";
 
 /// What the names of the imports begin with that only a handler with origins has.
 const HTTP: &str = "wasi:http/";
@@ -83,24 +90,50 @@ pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), LoadError> {
 pub(crate) fn handler(component: &Component, linkers: &Linkers, grants: &Grants) -> Result<Handler, LoadError> {
     let engine = component.engine();
     let exports: Vec<String> = component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
-    let world = if exports.iter().any(|name| name == HANDLER) {
+    let world = if exports.iter().any(|name| interface(name) == Some(HANDLER)) {
         World::Worker
-    } else if exports.iter().any(|name| name == BATCH_HANDLER) {
+    } else if exports.iter().any(|name| interface(name) == Some(BATCH_HANDLER)) {
         World::BatchWorker
+    } else if let Some(found) = contract(exports.iter().map(String::as_str)).filter(|found| !is_served(found)) {
+        return Err(LoadError::Contract { found, served: CONTRACT });
     } else {
         let found = match exports.len().checked_sub(NAMES_MAX) {
             _ if exports.is_empty() => "nothing".into(),
             None | Some(0) => exports.join(", "),
             Some(more) => format!("{} and {more} more", exports[..NAMES_MAX].join(", ")),
         };
-        return Err(LoadError::NoWorld { found, expected: format!("{HANDLER} or {BATCH_HANDLER}") });
+        return Err(LoadError::NoWorld { found, expected: format!("{} or {}", full(HANDLER), full(BATCH_HANDLER)) });
     };
     let linked = link_granted(component, linkers, grants)?;
     let (export, handler) = match world {
         World::Worker => (HANDLER, bindings::worker::WorkerPre::new(linked).map(Handler::Worker)),
         World::BatchWorker => (BATCH_HANDLER, bindings::batch_worker::BatchWorkerPre::new(linked).map(Handler::Batch)),
     };
-    handler.map_err(|error| LoadError::Export { export: export.into(), fault: chain(&error) })
+    handler.map_err(|error| LoadError::Export { export: full(export), fault: chain(&error) })
+}
+
+/// The version of the contract that a component speaks, told from the names of what it imports or exports.
+#[must_use]
+pub fn contract<'a>(names: impl Iterator<Item = &'a str>) -> Option<Version> {
+    let versions = names.filter_map(|name| name.strip_prefix(PACKAGE)?.split_once('@')?.1.parse().ok());
+    versions.max()
+}
+
+/// Whether this host can run components that speak this version: as long as it serves each function that they import.
+#[must_use]
+pub fn is_served(version: &Version) -> bool {
+    let compatible = |version: &Version| if version.major > 0 { (version.major, 0) } else { (0, version.minor) };
+    compatible(version) == compatible(&CONTRACT)
+}
+
+/// The interface of the contract that a name stands for, in a version that is served.
+fn interface(name: &str) -> Option<&str> {
+    let (interface, version) = name.strip_prefix(PACKAGE)?.split_once('@')?;
+    is_served(&version.parse().ok()?).then_some(interface)
+}
+
+fn full(interface: &str) -> String {
+    format!("{PACKAGE}{interface}@{CONTRACT}")
 }
 
 /// Whether it imports any interface of these packages.
@@ -168,6 +201,13 @@ fn link(component: &Component, linker: &Linker<Host>, engine: &Engine) -> Result
             Ok(_) => break,
             Err(next) => error = next,
         }
+    }
+    if let Some(newer) =
+        contract(component_type.imports(engine).map(|(name, _)| name)).filter(|found| *found > CONTRACT)
+    {
+        faults.push(format!(
+            "it was built for version {newer} of the contract pelton:worker, and this host serves {CONTRACT}: update the host"
+        ));
     }
     Err(LoadError::Imports(faults))
 }

@@ -50,7 +50,7 @@ pub use digest::digest_of;
 pub use error::{LoadError, SandboxError};
 pub use grants::{EmitGrant, Grants, HttpGrant, Limits, Origin, Recycle, Secret};
 pub use http::Resolver;
-pub use inspect::World;
+pub use inspect::{CONTRACT, World, contract, is_served};
 pub use interrupt::Interrupt;
 pub use log::{LogLevel, LogLine, LogSink};
 pub use module::{Module, Place};

@@ -156,6 +156,7 @@ impl Module {
             state,
             console: Arc::new(console),
             deadline: Deadline::new(self.surroundings.clock.clone(), interrupt),
+            is_unlimited: self.surroundings.realm.is_unlimited,
             takes_progress: self.world() == World::BatchWorker,
             made_id_prefix: format!("{}@{}/{}/", place.group, place.stream, place.partition),
             given_id_prefix: format!("{}/", place.group),

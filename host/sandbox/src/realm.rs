@@ -21,11 +21,14 @@ pub(crate) struct Realm {
     pub(crate) engine: Engine,
     pub(crate) linkers: Linkers,
     stack_bytes: u64,
+    /// Whether guests are neither limited nor broken off on it.
+    pub(crate) is_unlimited: bool,
 }
 
 /// All that are in use. The others are made when the first handler asks for them, and go with the last one.
 pub(crate) struct Realms {
     instances_max: u32,
+    is_unlimited: bool,
     usual: Arc<Realm>,
     others: Mutex<Vec<Weak<Realm>>>,
     ticker: Ticker,
@@ -33,11 +36,11 @@ pub(crate) struct Realms {
 
 impl Realms {
     /// Starts the usual one, and the thread that ticks for all.
-    pub(crate) fn start(instances_max: u32) -> Result<Self, SandboxError> {
-        let usual = Realm::new(instances_max, Limits::default().stack_bytes)
+    pub(crate) fn start(instances_max: u32, is_unlimited: bool) -> Result<Self, SandboxError> {
+        let usual = Realm::new(instances_max, Limits::default().stack_bytes, is_unlimited)
             .map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
         let ticker = Ticker::start(&usual.engine)?;
-        Ok(Self { instances_max, usual: Arc::new(usual), others: Mutex::default(), ticker })
+        Ok(Self { instances_max, is_unlimited, usual: Arc::new(usual), others: Mutex::default(), ticker })
     }
 
     pub(crate) fn usual(&self) -> &Arc<Realm> {
@@ -64,7 +67,7 @@ impl Realms {
             let in_use = in_use.iter().map(|realm| realm.stack_bytes).chain([self.usual.stack_bytes]).collect();
             return Err(LoadError::Stacks { wanted: stack_bytes, in_use });
         }
-        let realm = Realm::new(self.instances_max, stack_bytes)
+        let realm = Realm::new(self.instances_max, stack_bytes, self.is_unlimited)
             .map_err(|error| LoadError::Compiler(format!("no engine for limits.stack ({stack_bytes}): {error:#}")))?;
         self.ticker.add(&realm.engine);
         let realm = Arc::new(realm);
@@ -74,10 +77,10 @@ impl Realms {
 }
 
 impl Realm {
-    fn new(instances_max: u32, stack_bytes: u64) -> wasmtime::Result<Self> {
-        let engine = engine::new(instances_max, usize::try_from(stack_bytes)?)?;
+    fn new(instances_max: u32, stack_bytes: u64, is_unlimited: bool) -> wasmtime::Result<Self> {
+        let engine = engine::new(instances_max, usize::try_from(stack_bytes)?, !is_unlimited)?;
         let linkers = Linkers::new(&engine)?;
-        Ok(Self { engine, linkers, stack_bytes })
+        Ok(Self { engine, linkers, stack_bytes, is_unlimited })
     }
 
     /// Refuses another size of stack than it has.

@@ -216,7 +216,9 @@ impl Caller {
         if deadline.is_interrupted() {
             return Outcome::Interrupted;
         }
-        deadline.start(grants.limits.timeout);
+        if !self.shared.is_unlimited {
+            deadline.start(grants.limits.timeout);
+        }
         ledger.begin(events.iter().map(|event| event.offset));
         console.begin(ledger.in_hand());
 
@@ -230,10 +232,13 @@ impl Caller {
         };
         entered.calls += 1;
         self.shared.moment.begin(events);
-        entered.store.set_epoch_deadline(1);
-        entered.store.data_mut().memory.forgive();
+        if !self.shared.is_unlimited {
+            entered.store.set_epoch_deadline(1);
+            entered.store.data_mut().memory.forgive();
+        }
         mem::swap(ledger, &mut entered.store.data_mut().ledger);
-        let returned = deadline.watch(self.hand_over(&mut entered, events, attempt)).await;
+        let call = self.hand_over(&mut entered, events, attempt);
+        let returned = if self.shared.is_unlimited { call.await } else { deadline.watch(call).await };
         mem::swap(ledger, &mut entered.store.data_mut().ledger);
         entered.store.data_mut().http.end_call();
         console.end();
@@ -318,16 +323,9 @@ impl Caller {
         let alive = self.admit().await?;
         self.shared.moment.start();
         let mut store = Store::new(self.engine(), Host::new(Arc::clone(&self.shared)));
-        store.limiter(|host| &mut host.memory);
-        // A list that a guest hands over may name the same memory over and over; an honest one fits into its memory.
-        let copied_bytes_max = self.shared.grants.limits.memory_bytes;
-        store.set_hostcall_fuel(usize::try_from(copied_bytes_max).unwrap_or(usize::MAX));
-        let shared = Arc::clone(&self.shared);
-        store.epoch_deadline_callback(move |_| match shared.deadline.stop() {
-            Some(stop) => Err(stop.into()),
-            None => Ok(UpdateDeadline::Yield(1)),
-        });
-        store.set_epoch_deadline(1);
+        if !self.shared.is_unlimited {
+            self.limit(&mut store);
+        }
         let deadline = &self.shared.deadline;
         let instantiated = match &*self.handler {
             Handler::Worker(handler) => {
@@ -347,6 +345,20 @@ impl Caller {
                 Err(stop::broken_off(&error, store.data(), &self.shared.grants.limits))
             }
         }
+    }
+
+    /// What an instance may have, and when it is broken off.
+    fn limit(&self, store: &mut Store<Host>) {
+        store.limiter(|host| &mut host.memory);
+        // A list that a guest hands over may name the same memory over and over; an honest one fits into its memory.
+        let copied_bytes_max = self.shared.grants.limits.memory_bytes;
+        store.set_hostcall_fuel(usize::try_from(copied_bytes_max).unwrap_or(usize::MAX));
+        let shared = Arc::clone(&self.shared);
+        store.epoch_deadline_callback(move |_| match shared.deadline.stop() {
+            Some(stop) => Err(stop.into()),
+            None => Ok(UpdateDeadline::Yield(1)),
+        });
+        store.set_epoch_deadline(1);
     }
 
     /// How much memory an instance may have that began with `first_bytes`, before another takes its place: a quarter

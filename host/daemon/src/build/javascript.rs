@@ -1,14 +1,10 @@
-//! JavaScript: `jco componentize`, from the project's own `node_modules`, with the QuickJS engine.
+//! JavaScript and TypeScript: the SDK brings a program that bundles the project and makes a component of it with the QuickJS
+//! engine, `pelton-sdk-build`. It is installed by npm, with the tools that `package.json` names, into `node_modules`.
 //!
-//! QuickJS makes a module of under two megabytes in seconds; the default engine makes one of eleven. Two of its
-//! options: without `--backend-qjs-disable-async` the component needs the component model's concurrency, which no world
-//! here uses. `--backend-qjs-stub-wasi` is *not* given: it replaces all imports whose package is named `wasi`, logging
-//! and configuration included, by traps. So the component imports a WASI, and the host serves an empty one.
-//!
-//! `package.json` says which contract to build against:
+//! `package.json` says which contract to build against; what is left out is as here:
 //!
 //! ```json
-//! "pelton": { "wit": "../../wit", "world": "worker", "entry": "handler.js" }
+//! "pelton": { "wit": "vendor/pelton/wit", "world": "worker", "entry": "handler.js" }
 //! ```
 
 use std::fs;
@@ -18,119 +14,102 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::{Artifact, ask, check_name, read_manifest};
+use super::{Artifact, Scratch, ask, check_name, read_manifest};
 
-const NODE_REMEDY: &str = "install Node.js 20 or later, from https://nodejs.org or with: apt install nodejs npm";
+const NODE_REMEDY: &str =
+    "install Node.js 20.6 or later, from https://nodejs.org, or from your system's packages with npm";
+const NODE_LEAST: (u32, u32) = (20, 6);
 
-const JCO_REMEDY: &str = "add \"@bytecodealliance/jco\" and \"@bytecodealliance/componentize-js\" to devDependencies \
-                          with: npm install --save-dev @bytecodealliance/jco @bytecodealliance/componentize-js";
+const BUILDER: &str = "pelton-sdk-build";
+const SDK_REMEDY: &str = "add \"pelton-sdk\": \"file:vendor/pelton/guest-sdk/javascript\" to dependencies of package.json, or \
+                          wherever the SDK lies, and run: npm install";
 
-/// What `package.json` says of a handler.
+/// What `package.json` says; the rest of it is the builder's to read.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Manifest {
     name: String,
-    pelton: Option<Handler>,
+    #[serde(default, rename = "pelton")]
+    _handler: Handler,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Handler {
-    /// The folder of the contract, from the project's.
-    wit: PathBuf,
-    #[serde(default = "default_world")]
-    world: String,
-    #[serde(default = "default_entry")]
-    entry: PathBuf,
-}
-
-fn default_world() -> String {
-    "worker".to_owned()
-}
-
-fn default_entry() -> PathBuf {
-    "handler.js".into()
+    #[serde(rename = "wit")]
+    _wit: Option<PathBuf>,
+    #[serde(rename = "world")]
+    _world: Option<String>,
+    #[serde(rename = "entry")]
+    _entry: Option<PathBuf>,
 }
 
 pub(super) fn build(dir: &Path) -> Result<Artifact> {
-    let (name, handler) = parse(&read_manifest(&dir.join("package.json"))?)?;
-    ensure!(dir.join(&handler.entry).is_file(), "package.json: entry {} does not exist", handler.entry.display());
-    ensure!(dir.join(&handler.wit).is_dir(), "package.json: wit folder {} does not exist", handler.wit.display());
-
-    let jco = jco(dir)?;
-    let version = ask(dir, &jco, &["--version"]).with_context(|| format!("jco does not run; {NODE_REMEDY}"))?;
-    let tool = format!("jco {version}, QuickJS");
+    let name = name(&read_manifest(&dir.join("package.json"))?)?;
+    let node = node(dir)?;
+    let builder = builder(dir)?;
+    let tool = format!("componentize-qjs, node {node}");
     eprintln!("building {name} with {tool}");
-    Ok(Artifact { component: componentize(dir, &jco, &handler)?, name, tool })
+    let output = Scratch::new(dir)?;
+    // By node and not by itself: whether a file may be run is easily lost on the way of a project.
+    let mut command = Command::new("node");
+    command
+        .arg(builder)
+        .arg("--out")
+        .arg(output.path())
+        .arg(dir)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr());
+    let status = command.status().context("run pelton-sdk-build")?;
+    ensure!(status.success(), "{name} was not built ({status})");
+    let component = fs::read(output.path()).context("read what pelton-sdk-build wrote")?;
+    Ok(Artifact { name, component, tool })
 }
 
-/// The file's name is the package's, without its scope.
-fn parse(manifest: &str) -> Result<(String, Handler)> {
-    let Manifest { name, pelton } = serde_json::from_str(manifest).context("package.json")?;
+/// The package's name, without its scope.
+pub(super) fn name(manifest: &str) -> Result<String> {
+    let Manifest { name, .. } = serde_json::from_str(manifest).context("package.json")?;
     let name = name.rsplit('/').next().unwrap_or_default().to_owned();
     check_name(&name, "package.json")?;
-    let handler = pelton.context(
-        "package.json does not say what to build; add \"pelton\": { \"wit\": FOLDER, \"world\": \"worker\", \"entry\": \
-         \"handler.js\" }",
-    )?;
-    Ok((name, handler))
+    Ok(name)
 }
 
-/// Finds `jco`, and installs what the project depends on if it has not been yet.
-fn jco(dir: &Path) -> Result<PathBuf> {
-    if let Some(jco) = installed(dir) {
-        return Ok(jco);
+/// The version of Node.js.
+fn node(dir: &Path) -> Result<String> {
+    let Some(version) = ask(dir, "node", &["--version"]) else { bail!("node is not installed; {NODE_REMEDY}") };
+    let version = version.trim_start_matches('v').to_owned();
+    let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    ensure!(found >= NODE_LEAST, "node {version} is too old; {NODE_REMEDY}");
+    Ok(version)
+}
+
+/// Finds the SDK's builder, and installs what the project depends on if that has not been done yet.
+fn builder(dir: &Path) -> Result<PathBuf> {
+    if let Some(builder) = installed(dir) {
+        return Ok(builder);
     }
-    ensure!(!dir.join("node_modules").is_dir(), "node_modules has no jco; {JCO_REMEDY}");
+    ensure!(!dir.join("node_modules").is_dir(), "node_modules has no {BUILDER}; {SDK_REMEDY}");
     install(dir)?;
-    installed(dir).with_context(|| format!("npm did not install jco; {JCO_REMEDY}"))
+    installed(dir).with_context(|| format!("npm did not install {BUILDER}; {SDK_REMEDY}"))
 }
 
 /// A workspace keeps what its projects share further up.
 fn installed(dir: &Path) -> Option<PathBuf> {
-    dir.ancestors().map(|folder| folder.join("node_modules/.bin/jco")).find(|jco| jco.is_file())
+    dir.ancestors().map(|folder| folder.join("node_modules/.bin").join(BUILDER)).find(|builder| builder.is_file())
 }
 
 fn install(dir: &Path) -> Result<()> {
-    let command = if dir.join("package-lock.json").is_file() { "ci" } else { "install" };
     if ask(dir, "npm", &["--version"]).is_none() {
         bail!("npm is not installed; {NODE_REMEDY}");
     }
-    eprintln!("node_modules is missing: running npm {command} in {}", dir.display());
-    let status = Command::new("npm")
-        .args([command, "--no-audit", "--no-fund"])
-        .current_dir(dir)
-        .stdout(Stdio::null())
-        .status()
-        .context("run npm")?;
-    ensure!(status.success(), "npm {command} failed ({status})");
+    eprintln!("node_modules is missing: running npm install in {}", dir.display());
+    let mut npm = Command::new("npm");
+    // It keeps to a lock file. `npm ci` does too, but refuses one that was written on another system.
+    npm.args(["install", "--no-audit", "--no-fund"]).current_dir(dir).stdin(Stdio::null()).stdout(std::io::stderr());
+    let status = npm.status().context("run npm")?;
+    ensure!(status.success(), "npm install failed ({status})");
     Ok(())
-}
-
-fn componentize(dir: &Path, jco: &Path, handler: &Handler) -> Result<Vec<u8>> {
-    let output = Scratch(dir.join(format!(".pelton-build.{}.tmp", std::process::id())));
-    let status = Command::new(jco)
-        .arg("componentize")
-        .arg(&handler.entry)
-        .arg("--wit")
-        .arg(&handler.wit)
-        .args(["--world-name", &handler.world, "--backend", "qjs", "--backend-qjs-disable-async", "--out"])
-        .arg(&output.0)
-        .current_dir(dir)
-        .stdout(Stdio::null())
-        .status()
-        .context("run jco")?;
-    ensure!(status.success(), "jco componentize failed ({status})");
-    fs::read(&output.0).context("read what jco wrote")
-}
-
-/// A file that goes away with the build.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Not there if jco failed.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(test)]
@@ -138,34 +117,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manifest_names_contract_world_and_entry() {
-        let (name, handler) = parse(
-            r#"{ "name": "@acme/hello-js", "version": "1.0.0", "pelton": { "wit": "../../wit", "world": "batch-worker" } }"#,
-        )
-        .expect("valid");
-        assert_eq!(name, "hello-js");
-        let expected =
-            Handler { wit: "../../wit".into(), world: "batch-worker".to_owned(), entry: "handler.js".into() };
-        assert_eq!(handler, expected);
-    }
-
-    #[test]
-    fn a_manifest_without_a_handler_is_told_what_to_add() {
-        let error = parse(r#"{ "name": "site" }"#).expect_err("no handler").to_string();
-        assert!(error.contains("add \"pelton\": { \"wit\": FOLDER"), "{error}");
+    fn a_package_is_named_without_its_scope() {
+        assert_eq!(
+            name(r#"{ "name": "@acme/hello-js", "version": "1.0.0", "type": "module" }"#).expect("valid"),
+            "hello-js"
+        );
+        assert_eq!(name(r#"{ "name": "a", "pelton": { "entry": "a.ts" } }"#).expect("valid"), "a");
     }
 
     #[test]
     fn an_unknown_field_is_refused() {
-        let error = parse(r#"{ "name": "a", "pelton": { "wit": "w", "wrold": "worker" } }"#).expect_err("typo");
+        let error = name(r#"{ "name": "a", "pelton": { "wit": "w", "wrold": "worker" } }"#).expect_err("typo");
         assert!(format!("{error:#}").contains("unknown field `wrold`"), "{error:#}");
     }
 
     #[test]
-    fn an_installation_without_jco_is_told_how_to_get_it() {
+    fn an_installation_without_the_sdk_is_told_how_to_get_it() {
         let dir = tempfile::tempdir().expect("temporary folder");
         fs::create_dir(dir.path().join("node_modules")).expect("folder");
-        let error = jco(dir.path()).expect_err("no jco").to_string();
-        assert!(error.contains("npm install --save-dev @bytecodealliance/jco"), "{error}");
+        let error = builder(dir.path()).expect_err("no builder").to_string();
+        assert!(error.contains("node_modules has no pelton-sdk-build; add \"pelton-sdk\""), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::{Artifact, ask, check_name, read_manifest};
+use super::{Artifact, ask, check_name, component, read_manifest};
 
 const WASIP2: &str = "wasm32-wasip2";
 const UNKNOWN: &str = "wasm32-unknown-unknown";
@@ -23,12 +23,9 @@ const UNKNOWN: &str = "wasm32-unknown-unknown";
 /// Where Debian installs its compiler: behind rustup's in most people's `PATH`, so it is asked for by its full name.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-/// The first eight bytes of a component; a core module has another version there.
-const COMPONENT_MAGIC: [u8; 8] = *b"\0asm\x0d\0\x01\0";
-
-pub(super) fn build(dir: &Path, features: &[String]) -> Result<Artifact> {
-    let name = package_name(&read_manifest(&dir.join("Cargo.toml"))?)?;
-    let recipe = Recipe::choose(&Machine::look(dir))?;
+pub(super) fn build(dir: &Path, features: &[String], install_tools: bool) -> Result<Artifact> {
+    let name = name(&read_manifest(&dir.join("Cargo.toml"))?)?;
+    let recipe = recipe(dir, install_tools)?;
     let tool = recipe.describe(dir);
     eprintln!("building {name} with {tool}");
 
@@ -36,10 +33,26 @@ pub(super) fn build(dir: &Path, features: &[String]) -> Result<Artifact> {
     let messages = compile(dir, &recipe, features, &packages)?;
     let module = module_of(&messages, dir)?;
     let bytes = fs::read(&module).with_context(|| format!("read {}", module.display()))?;
-    Ok(Artifact { name, component: into_component(bytes)?, tool })
+    Ok(Artifact { name, component: component::encode(bytes)?, tool })
 }
 
-fn package_name(manifest: &str) -> Result<String> {
+/// The way that this machine can go; with leave to install, rustup is asked for the target first.
+fn recipe(dir: &Path, install_tools: bool) -> Result<Recipe> {
+    let chosen = Recipe::choose(&Machine::look(dir));
+    if chosen.is_ok() || !install_tools || ask(dir, "rustup", &["--version"]).is_none() {
+        return chosen;
+    }
+    eprintln!("rustup target add {WASIP2}");
+    let status = Command::new("rustup").args(["target", "add", WASIP2]).current_dir(dir).stdin(Stdio::null()).status();
+    // What is missing then is told as if nothing had been tried: there is another way.
+    match status {
+        Ok(status) if status.success() => Recipe::choose(&Machine::look(dir)),
+        _ => chosen,
+    }
+}
+
+/// The package's name.
+pub(super) fn name(manifest: &str) -> Result<String> {
     #[derive(Deserialize)]
     struct Manifest {
         package: Option<Package>,
@@ -248,17 +261,6 @@ fn module_of(messages: &[u8], dir: &Path) -> Result<PathBuf> {
         .context("cargo made no .wasm file; add to Cargo.toml\n  [lib]\n  crate-type = [\"cdylib\"]")
 }
 
-fn into_component(module: Vec<u8>) -> Result<Vec<u8>> {
-    if module.starts_with(&COMPONENT_MAGIC) {
-        return Ok(module);
-    }
-    wit_component::ComponentEncoder::default()
-        .validate(true)
-        .module(&module)
-        .and_then(|mut encoder| encoder.encode())
-        .context("encode the module as a component")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,8 +312,8 @@ mod tests {
 
     #[test]
     fn the_name_comes_from_the_package() {
-        assert_eq!(package_name("[package]\nname = \"repo-stats\"").expect("name"), "repo-stats");
-        let error = package_name("[workspace]").expect_err("no package").to_string();
+        assert_eq!(name("[package]\nname = \"repo-stats\"").expect("name"), "repo-stats");
+        let error = name("[workspace]").expect_err("no package").to_string();
         assert!(error.contains("build one handler of the workspace"), "{error}");
     }
 

@@ -4,6 +4,7 @@ pub mod append;
 pub mod backup;
 pub mod check;
 pub mod dead_letters;
+pub mod dev;
 pub mod group_delete;
 pub mod group_export;
 pub mod group_reset;
@@ -16,6 +17,7 @@ pub mod handler_pin;
 pub mod handler_rollback;
 pub mod handlers;
 pub mod hosts;
+pub mod new;
 pub mod replay;
 pub mod run;
 pub mod streams;
@@ -24,14 +26,17 @@ pub mod test;
 
 mod bench;
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use pelton_sandbox::{Sandbox, SandboxError, SandboxOptions};
 use pelton_store::{Store, StoreOptions};
 
 use crate::{
     build,
-    cli::{BuildArgs, Common},
+    cli::{BuildArgs, Common, DEFAULT_CONFIG},
     compiler::compiler,
     config::Config,
     host::declare,
@@ -48,7 +53,12 @@ async fn open(common: &Common, create: bool) -> anyhow::Result<(Config, Arc<dyn 
 
 /// What a command runs handlers in; modules are compiled as they are in the daemon.
 fn sandbox() -> Result<Sandbox, SandboxError> {
-    Sandbox::new(SandboxOptions { compiler: Some(compiler()), ..SandboxOptions::default() })
+    sandbox_with_cache(None)
+}
+
+/// One that keeps what it compiles.
+fn sandbox_with_cache(cache_dir: Option<PathBuf>) -> Result<Sandbox, SandboxError> {
+    Sandbox::new(SandboxOptions { cache_dir, compiler: Some(compiler()), ..SandboxOptions::default() })
 }
 
 /// `pelton build`
@@ -56,7 +66,11 @@ fn sandbox() -> Result<Sandbox, SandboxError> {
 /// # Errors
 /// A missing tool, with how to get it; a compiler's refusal.
 pub fn build(common: &Common, args: &BuildArgs) -> anyhow::Result<()> {
-    let options = build::Options { out: args.out.clone(), features: args.features.clone() };
+    if args.update_sdk {
+        new::update_sdk(&args.dir)?;
+    }
+    let install_tools = args.install_tools;
+    let options = build::Options { out: args.out.clone(), features: args.features.clone(), install_tools };
     let built = build::build(&args.dir, &options)?;
     if common.json {
         output::json_line(&serde_json::json!({
@@ -85,4 +99,9 @@ pub async fn migrate(common: &Common) -> anyhow::Result<()> {
         output::line(format_args!("schema is up to date; {streams} streams and {groups} groups are declared"))?;
     }
     Ok(())
+}
+
+/// The configuration that goes with a project: its own, unless another was asked for.
+fn config_of(common: &Common, project: &Path) -> PathBuf {
+    if common.config == Path::new(DEFAULT_CONFIG) { project.join(DEFAULT_CONFIG) } else { common.config.clone() }
 }

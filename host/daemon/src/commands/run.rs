@@ -1,6 +1,9 @@
 //! `pelton run`: the daemon.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    io::{AsyncReadExt, stdin},
+    signal::unix::{SignalKind, signal},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -17,10 +20,12 @@ pub async fn run(common: &Common, args: &RunArgs) -> anyhow::Result<u8> {
     let config = Config::load(&common.config)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = end_of_stdin(args.while_stdin_is_open);
     let stop = async move {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+            () = ended => "the end of standard input",
         };
         info!(signal = name, "asked to stop");
         tokio::spawn(async move {
@@ -38,4 +43,14 @@ pub async fn run(common: &Common, args: &RunArgs) -> anyhow::Result<u8> {
         Ended::Stuck => 1,
         Ended::Stopped => STOPPED,
     })
+}
+
+/// Waits until standard input ends; for ever if that is not asked for.
+async fn end_of_stdin(asked: bool) {
+    if !asked {
+        return std::future::pending().await;
+    }
+    let mut part = [0; 64];
+    // An error is an end, too.
+    while stdin().read(&mut part).await.is_ok_and(|bytes| bytes > 0) {}
 }

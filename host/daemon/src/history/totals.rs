@@ -79,18 +79,19 @@ fn to_three_digits(nanos: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use pelton_core::{Effects, Outcome};
+    use pelton_core::{Event, Offset, Outcome, Timestamp};
 
     use super::*;
 
     #[test]
     fn mean_and_median_tell_a_slow_one_from_many() {
         let mut side = Side::default();
+        let (time, headers, payload) = (Timestamp(0), Vec::new(), Vec::new());
+        let event = Event { offset: Offset(0), id: "e".into(), key: None, kind: "k".into(), time, headers, payload };
         assert_eq!((side.mean_micros(), side.median_micros()), (0.0, 0.0));
         for micros in [10, 10, 10, 10, 960] {
-            let (event, outcome) = ("e".into(), Outcome::Done);
             let took = Duration::from_micros(micros);
-            side.count(&Tried { event, outcome, effects: Effects::default(), logs: Vec::new(), took });
+            side.count(&Tried::new(&event, Outcome::Done, Vec::new(), took));
         }
         assert_eq!((side.mean_micros(), side.median_micros(), side.errors), (200.0, 10.0, 0));
     }

@@ -251,7 +251,7 @@ impl Stage {
     /// Starts a command whose log is kept.
     #[track_caller]
     pub(crate) fn start<S: AsRef<OsStr>>(&self, args: &[S]) -> Daemon {
-        let log = self.path(&format!("log-{:08x}", rand::random::<u32>()));
+        let log = self.path(&format!("{:08x}.log", rand::random::<u32>()));
         let mut command = self.command(args);
         command.stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         Daemon { child: command.spawn().unwrap(), log, status: None }
