@@ -1,3 +1,4 @@
+/// <reference path="../contract/worker.d.ts" />
 // Is not run: `tsc` checks that the types say what they should. Lines under `@ts-expect-error` must be errors.
 
 import {
@@ -16,6 +17,25 @@ import {
 import type { Event } from "../src/index.js";
 import { send } from "../src/http.js";
 import { MockHost } from "../src/mock/index.js";
+
+import type { NewEvent as ContractNewEvent } from "pelton:worker/outbox@0.1.0";
+import type { Event as ContractEvent } from "pelton:worker/types@0.1.0";
+import type { NewEvent } from "../src/index.js";
+
+/** What a handler is given cannot be changed, and what is absent is `undefined`. */
+type Given<T> = {
+  readonly [K in keyof T]-?: T[K] extends Array<infer P>
+    ? ReadonlyArray<Readonly<P>>
+    : object extends Pick<T, K>
+      ? T[K] | undefined
+      : T[K];
+};
+
+// An event has every field of the contract's, of the same type; `time` says its unit.
+type Fields = Given<Omit<ContractEvent, "time"> & { timeMs: ContractEvent["time"] }>;
+export const asInTheContract = (event: Event): Fields => event;
+// And whatever the contract can emit, the SDK can.
+export const emitted = (event: Required<ContractNewEvent>): NewEvent => event;
 
 export const handler = defineHandler((event) => {
   const anything: unknown = event.json();
