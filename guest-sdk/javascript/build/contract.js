@@ -48,7 +48,7 @@ export async function withWit({ dir, wit }, body) {
   const folder = await fs.mkdtemp(path.join(os.tmpdir(), "pelton-wit-"));
   try {
     await fs.cp(WORLDS, folder, { recursive: true });
-    await addContract(path.join(dir, wit), path.join(folder, "deps"));
+    await addContract(path.resolve(dir, wit), path.join(folder, "deps"));
     await rewrite(folder);
     return await body(folder);
   } finally {

@@ -10,8 +10,8 @@ export class Refusal extends Error {}
 export async function readProject(dir) {
   const { name, pelton = {} } = JSON.parse(read(path.join(dir, "package.json")));
   const { wit = "vendor/pelton/wit", world = "worker", entry = defaultEntry(dir) } = pelton;
-  if (!fs.existsSync(path.join(dir, entry))) throw new Refusal(`package.json: entry ${entry} does not exist`);
-  if (!fs.existsSync(path.join(dir, wit))) throw new Refusal(`package.json: wit folder ${wit} does not exist`);
+  if (!fs.existsSync(path.resolve(dir, entry))) throw new Refusal(`package.json: entry ${entry} does not exist`);
+  if (!fs.existsSync(path.resolve(dir, wit))) throw new Refusal(`package.json: wit folder ${wit} does not exist`);
   // From the project's folder, and not from the SDK's, which may be a link to somewhere else.
   const require = createRequire(path.join(dir, "package.json"));
   return { dir, name: name.split("/").at(-1), wit, world, entry, require };
