@@ -237,7 +237,7 @@ impl Host {
                     self.take_standing();
                 }
                 () = pump_ended.notified() => self.progress.mark_changed(),
-                Some(()) = self.files.changed.recv() => self.look_at_files().await,
+                () = self.files.changed() => self.look_at_files().await,
                 _ = look.tick() => {
                     self.look_at_files().await;
                     if let Some(ended) = self.look_at_progress().await {
