@@ -66,6 +66,11 @@ impl Versions {
         Self { live, trial: None }
     }
 
+    /// Each of them.
+    pub(crate) fn all_of_them(&self) -> impl Iterator<Item = &Arc<dyn Version>> {
+        self.trial.iter().map(|(_, version)| version).chain([&self.live])
+    }
+
     /// The one that answers in a partition.
     pub(crate) fn of(&self, partition: u32) -> &Arc<dyn Version> {
         match &self.trial {
@@ -83,6 +88,10 @@ pub(crate) struct RunningGroup {
     registered: Option<(Session, Arc<Trust>)>,
     pumps: BTreeMap<u32, RunningPump>,
     strays: BTreeMap<u32, JoinHandle<()>>,
+    /// Whether it is to end: it works for nothing new.
+    leaves: bool,
+    /// Whether it was told that settings wait for a version that can do what they ask.
+    waits: bool,
 }
 
 /// One pump and its channels. Each pump has its own: tokio's `watch` wakes several receivers in an order that chance
@@ -112,6 +121,8 @@ impl RunningGroup {
             registered: None,
             pumps: BTreeMap::new(),
             strays: BTreeMap::new(),
+            leaves: false,
+            waits: false,
         }
     }
 
@@ -154,7 +165,7 @@ impl RunningGroup {
             let hint = Hint { head: row.head, control: row.control, epoch: row.epoch, holder };
             if row.target.as_ref() == Some(us) {
                 wanted.insert(row.partition);
-                if !self.pumps.contains_key(&row.partition) {
+                if !self.leaves && !self.pumps.contains_key(&row.partition) {
                     self.start_pump(row.partition, hint, &session, &trust);
                 }
             }
@@ -260,10 +271,18 @@ impl RunningGroup {
             pump.settings.send_replace(config.settings.clone());
         }
         self.config = config;
+        self.waits = false;
     }
 
-    /// Asks its pumps to finish their batches, commit, release and end.
+    /// Whether new settings of it have to wait, and nobody was told so yet.
+    pub(crate) fn is_first_wait(&mut self) -> bool {
+        !std::mem::replace(&mut self.waits, true)
+    }
+
+    /// Asks its pumps to finish their batches, commit, release and end. No others begin, whatever is meant for this host:
+    /// that is for the next group of this name.
     pub(crate) fn drain(&mut self) {
+        self.leaves = true;
         for pump in self.pumps.values_mut() {
             pump.drain.send_replace(true);
             pump.draining.get_or_insert_with(Instant::now);

@@ -1,5 +1,6 @@
 //! The daemon: keeps what runs in step with `workers.toml`, the module files and the store, until it is told to stop.
 
+mod reload;
 mod versions;
 
 use std::{
@@ -11,13 +12,13 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use pelton_core::{Found, Hold, Mark, Membership};
+use pelton_core::{Hold, Mark, Membership};
 use pelton_sandbox::{Sandbox, SandboxOptions};
-use pelton_store::{HandlerReport, Progress, ReadLimit, Store, StoreError};
+use pelton_store::{HandlerReport, Progress, ReadLimit, Store};
 use tokio::{
     select,
     sync::{Notify, mpsc, watch},
-    time::{interval, sleep, timeout},
+    time::{interval, timeout},
 };
 use tracing::{error, info, warn};
 
@@ -32,10 +33,10 @@ use crate::{
     handler::Lane,
     hints::watch_progress,
     membership::{Standing, Wishes},
-    modules::{Loaded, Loader, check_world, grants_of, manual_groups},
+    modules::{Loaded, Loader},
     presence::{Identity, Presence},
     rollouts::{self, Rollouts, watch_rollouts},
-    slot::{Again, HandlerSlot, files_of},
+    slot::HandlerSlot,
     time::Clock,
 };
 
@@ -122,6 +123,8 @@ struct Host {
     presence: Presence,
     /// `None` while this host is not registered, and may not work.
     standing: watch::Receiver<Option<Standing>>,
+    /// Whether every handler was loaded or refused once.
+    is_running: bool,
 }
 
 impl Host {
@@ -163,7 +166,8 @@ impl Host {
 
         let mut host = Self {
             path: path.into(),
-            config_stamp: Stamp::of(path).await,
+            // It was read a while ago: the first look sees whether it is the same still.
+            config_stamp: None,
             options,
             surroundings: Surroundings {
                 store,
@@ -190,20 +194,19 @@ impl Host {
             id,
             presence,
             standing,
+            is_running: false,
             config: Config { handlers: BTreeMap::new(), groups: BTreeMap::new(), ..config.clone() },
         };
         host.apply(config).await;
         Ok(host)
     }
 
-    /// Waits until every handler was loaded or refused. One that is refused hurts only itself, unless it is the only one.
-    async fn await_first_modules(&mut self) -> anyhow::Result<()> {
-        while self.handlers.values().any(HandlerSlot::is_loading) {
-            select! {
-                Some(loaded) = self.loaded.recv() => self.take_loaded(loaded),
-                Some(changed) = self.changed.recv() => self.take_changed(changed),
-                () = sleep(REPORT_INTERVAL) => self.ask_for_changes(),
-            }
+    /// Looks whether every handler was loaded or refused by now. Groups work from the moment their own handler is there: one
+    /// that takes its time, or is refused, hurts only itself, unless it is the only one.
+    /// Whether that is known since just now.
+    fn look_at_first_modules(&mut self) -> anyhow::Result<bool> {
+        if self.is_running || self.handlers.values().any(HandlerSlot::is_loading) {
+            return Ok(false);
         }
         let silent = self.handlers.values().filter(|slot| slot.versions().is_none());
         let refused: Vec<_> = silent.filter_map(HandlerSlot::refusal).collect();
@@ -212,16 +215,21 @@ impl Host {
         }
         let names: Vec<_> = self.groups.keys().map(String::as_str).collect();
         info!(host = %self.id, store = %pelton_store::without_password(&self.config.store.url), groups = names.join(", "), "pelton is running");
-        Ok(())
+        self.is_running = true;
+        // Whether anything is left to do was not asked so far.
+        self.progress.mark_changed();
+        Ok(true)
     }
 
     async fn live(&mut self) -> anyhow::Result<Ended> {
-        self.await_first_modules().await?;
         let mut look = interval(LOOK_INTERVAL);
         let mut report = interval(REPORT_INTERVAL);
         let pump_ended = Arc::clone(&self.surroundings.pump_ended);
         let alarm = Arc::clone(&self.alarm);
         loop {
+            if self.look_at_first_modules()? {
+                report.reset_immediately();
+            }
             select! {
                 Some(loaded) = self.loaded.recv() => self.take_loaded(loaded),
                 Some(changed) = self.changed.recv() => self.take_changed(changed),
@@ -236,7 +244,7 @@ impl Host {
                     changed.context("the thread that keeps this host registered has ended")?;
                     self.take_standing();
                 }
-                () = pump_ended.notified() => self.progress.mark_changed(),
+                () = pump_ended.notified() => self.take_ended(),
                 () = self.files.changed() => self.look_at_files().await,
                 _ = look.tick() => {
                     self.look_at_files().await;
@@ -315,7 +323,7 @@ impl Host {
         }
         // A group that was added just now may not be in the picture yet.
         let known = || self.config.groups.keys().all(|name| rows.contains_key(&**name));
-        if self.options.until_idle && known() { self.idle(progress) } else { None }
+        if self.options.until_idle && self.is_running && known() { self.idle(progress) } else { None }
     }
 
     /// Whether a partition waits for somebody. One that another version has stopped is about to start again.
@@ -408,158 +416,14 @@ impl Host {
         true
     }
 
-    // --- Configuration and modules --------------------------------------------------------------------------------
-
-    async fn look_at_files(&mut self) {
-        let stamp = Stamp::of(&self.path).await;
-        if let Some(stamp) = stamp.filter(|stamp| self.config_stamp.as_ref() != Some(stamp)) {
-            if stamp.is_recent() {
-                // Half of a file may be a valid one, and a stream that it creates keeps its partitions for ever.
-                self.files.look_later();
-            } else {
-                self.config_stamp = Some(stamp);
-                self.reload_config().await;
-            }
-        }
-        for slot in self.handlers.values_mut() {
-            slot.look_at_file(&self.loader).await;
-        }
-    }
-
-    async fn reload_config(&mut self) {
-        let file = self.path.display();
-        let config = match Config::load(&self.path) {
-            Ok(config) => config,
-            Err(errors) => {
-                for fault in errors.faults {
-                    error!(%file, line = fault.line, "{}", fault.message);
-                }
-                return error!(%file, "the changed configuration is invalid: going on with the old one");
-            }
-        };
-        if config.host != self.config.host || config.store != self.config.store {
-            warn!(%file, "changes of [host] and [store] take effect when the daemon is restarted");
-        }
-        if let Err(error) = self.check_worlds(&config).await {
-            return error!(%file, "{error}: going on with the old configuration");
-        }
-        if let Err(error) = declare(&*self.surroundings.store, &config).await {
-            if error.downcast_ref::<StoreError>().is_some_and(StoreError::is_transient) {
-                // Not the configuration's fault: the next look at the files tries again.
-                self.config_stamp = None;
-            }
-            return error!(%file, "{error:#}: going on with the old configuration");
-        }
-        info!(%file, "configuration changed");
-        self.apply(config).await;
-    }
-
-    /// Refuses manual commits where the handler has no way to ask for them. What works under the old configuration must not
-    /// be broken by the new one.
-    async fn check_worlds(&self, config: &Config) -> Result<(), String> {
-        for (name, handler) in &config.handlers {
-            let manual = manual_groups(name, &config.groups);
-            if manual.is_empty() {
-                continue;
-            }
-            let answer = self.handlers.get(name).map_or(&[][..], HandlerSlot::worlds);
-            let unchanged = !answer.is_empty() && self.config.handlers.get(name) == Some(handler);
-            // Another module may come with the change. One that cannot be loaded does not replace the old one.
-            let grants = || grants_of(name, handler, &config.streams);
-            let coming = if unchanged { None } else { self.loader.world(handler, grants()).await };
-            for world in coming.map_or_else(|| answer.to_vec(), |world| vec![world]) {
-                check_world(world, &manual).map_err(|reason| format!("handler {name:?}: {reason}"))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings handlers and groups in step with a configuration that is valid and declared.
-    async fn apply(&mut self, config: Config) {
-        let old = mem::replace(&mut self.config, config);
-        (self.config.host, self.config.store) = (old.host, old.store);
-        self.poll_interval.send_replace(shortest_poll(&self.config, &self.options));
-        self.chores.send_replace(Chores::of(&self.config));
-
-        self.handlers.retain(|name, _| self.config.handlers.contains_key(name));
-        let others = if self.config.handlers.keys().all(|name| self.handlers.contains_key(name)) {
-            None
-        } else {
-            self.others().await
-        };
-        for (name, handler) in &self.config.handlers {
-            let is_new = !self.handlers.contains_key(name);
-            let found = if is_new { self.found_at_start(name, others.as_deref()) } else { Found::Changed };
-            let slot = self.handlers.entry(name.clone());
-            let slot = slot.or_insert_with(|| HandlerSlot::new(name, handler.clone(), Arc::clone(&self.alarm)));
-            if let Some(rollout) = self.rollouts.borrow().get(name).filter(|_| is_new) {
-                slot.take_rollout(rollout);
-            }
-            match slot.reconfigure(handler, &self.config.groups, &self.config.streams) {
-                Again::OtherFile => slot.meet_file(found, &self.loader).await,
-                Again::SameFile => slot.load_file(&self.loader),
-                Again::No => {}
-            }
-        }
-
-        self.ending.retain_mut(|group| !group.is_over());
-        for (name, mut group) in self.groups.extract_if(.., |name, _| !self.config.groups.contains_key(name)) {
-            info!(group = name, "group leaves this host");
-            group.drain();
-            self.ending.push(group);
-        }
-        for (name, group) in &mut self.groups {
-            if let Some(config) = self.config.groups.get(name).filter(|config| **config != group.config) {
-                info!(group = name, "group has new settings");
-                let other_handler = group.config.spec.handler != config.spec.handler;
-                group.reconfigure(config.clone());
-                if !other_handler {
-                    continue;
-                }
-                if let Some(versions) = self.handlers.get(&config.spec.handler).and_then(HandlerSlot::versions) {
-                    group.swap(versions);
-                }
-            }
-        }
-        self.settle();
-        // Groups may have gone, too.
-        self.join();
-        let modules: Vec<_> = self.config.handlers.values().flat_map(|handler| files_of(&handler.module)).collect();
-        self.files.watch(modules.iter().map(|path| &**path).chain([&*self.path]));
-    }
-
-    /// Starts the groups, of this handler or of all, that do not run and whose handler is there.
-    fn start_groups(&mut self, only: Option<&str>) {
-        let before = self.groups.len();
-        for (name, config) in &self.config.groups {
-            if only.is_some_and(|handler| config.spec.handler != handler) {
-                continue;
-            }
-            let versions = self.handlers.get(&config.spec.handler).and_then(HandlerSlot::versions);
-            let Some(versions) = versions.filter(|_| !self.groups.contains_key(name)) else { continue };
-            let partitions = self.config.streams.get(&config.spec.stream).map_or(0, |stream| stream.partitions);
-            info!(
-                group = name,
-                stream = config.spec.stream,
-                handler = config.spec.handler,
-                partitions,
-                "group works here"
-            );
-            let mut group = RunningGroup::new(config.clone(), versions.clone(), &self.surroundings);
-            group.stand(self.standing.borrow().as_ref());
-            self.groups.insert(name.clone(), group);
-        }
-        if self.groups.len() > before {
-            self.join();
-            // The new pumps have not been told anything yet.
-            self.progress.mark_changed();
-        }
-    }
+    // --- What others are told --------------------------------------------------------------------------------------
 
     /// Tells the store what the handlers did, if it is not what was told last.
     async fn report(&mut self) {
         let store = &self.surroundings.store;
-        let reports: Vec<_> = self.handlers.values().map(|slot| slot.report(&self.id)).collect();
+        // Of a handler that is loaded for the first time there is nothing to tell.
+        let known = self.handlers.values().filter(|slot| self.is_running || !slot.is_loading());
+        let reports: Vec<_> = known.map(|slot| slot.report(&self.id)).collect();
         if reports == self.reported {
             return;
         }

@@ -138,11 +138,6 @@ impl Loader {
         (serial, load.abort_handle())
     }
 
-    /// The world of the module as its file is now, if it can be loaded.
-    pub(crate) async fn world(&self, config: &HandlerConfig, grants: Grants) -> Option<World> {
-        Some(load_now(&self.sandbox, config, grants, &[]).await.ok()?.world())
-    }
-
     /// A file that is still being written is waited for.
     async fn load_file(&self, order: &Order, found: Found) -> Result<Fresh, Fault> {
         let path = &order.config.module;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use pelton_core::{Filter, Found, Proposal, Rollout, Timestamp};
-use pelton_sandbox::{Grants, HttpGrant, Module, Usage, World};
+use pelton_sandbox::{Grants, HttpGrant, Limits, Module, Usage, World};
 use pelton_store::{HandlerReport, HandlerState, StreamSpec};
 use tokio::{sync::Notify, task::AbortHandle};
 use tracing::{error, info, warn};
@@ -20,7 +20,7 @@ use crate::{
     files::Stamp,
     group::Versions,
     handler::{Calls, Version, WasmVersion},
-    modules::{Fault, Fresh, Loaded, Loader, Order, Source, grants_of, groups_of, manual_groups},
+    modules::{Fault, Fresh, Loaded, Loader, Order, Source, check_world, grants_of, groups_of, manual_groups},
 };
 
 /// The wait before a version that could not be loaded is tried again: at first, and at most.
@@ -65,6 +65,8 @@ pub(crate) struct HandlerSlot {
     /// The load from a file that was begun last; an older one that ends later does not count. 0 before the first.
     serial: u64,
     file_load: Option<AbortHandle>,
+    /// Whether nothing has come of that load yet.
+    file_loading: bool,
     /// What came of the first file is known.
     looked: bool,
     pending: Option<Pending>,
@@ -148,6 +150,7 @@ impl HandlerSlot {
             load_again_at: None,
             serial: 0,
             file_load: None,
+            file_loading: false,
             looked: false,
             pending: None,
         }
@@ -218,11 +221,11 @@ impl HandlerSlot {
     fn regrant(&mut self) {
         let loaded = !self.ready.is_empty();
         for (digest, module) in mem::take(&mut self.ready) {
-            if module.grants().limits.stack_bytes != self.grants.limits.stack_bytes {
-                // The stack is that of an engine: it is loaded anew, while the old one goes on.
-                continue;
-            }
-            match module.regrant(self.grants.clone()) {
+            // The stack is that of an engine: with another one it is loaded anew, and goes on with the old one until then.
+            let stack_bytes = module.grants().limits.stack_bytes;
+            let limits = Limits { stack_bytes, ..self.grants.limits };
+            let grants = Grants { limits, ..self.grants.clone() };
+            match module.regrant(grants.clone()) {
                 Ok(module) => drop(self.ready.insert(digest, module)),
                 Err(reason) => {
                     let reason = format!("version {digest}: {reason}");
@@ -231,7 +234,7 @@ impl HandlerSlot {
                         reason, "what the handler is granted now does not suffice for it; it goes on without"
                     );
                     // What was taken away is gone at once, whatever becomes of the handler for it.
-                    let denied = Grants { http: HttpGrant::Origins(Vec::new()), ..self.grants.clone() };
+                    let denied = Grants { http: HttpGrant::Origins(Vec::new()), ..grants };
                     self.ready.extend(module.regrant(denied).ok().map(|module| (digest.clone(), module)));
                     self.unloadable.insert(digest, Unloadable::until_granted(reason));
                 }
@@ -278,6 +281,7 @@ impl HandlerSlot {
     pub(crate) fn load_file(&mut self, loader: &Loader) {
         let (serial, load) = loader.start(self.order(Source::File(self.found)));
         self.serial = serial;
+        self.file_loading = true;
         if let Some(outdated) = self.file_load.replace(load) {
             outdated.abort();
         }
@@ -335,7 +339,13 @@ impl HandlerSlot {
     }
 
     fn take_file(&mut self, result: Result<Fresh, Fault>, found: Found, host: &str, now: Timestamp) {
-        self.looked = true;
+        (self.looked, self.file_loading) = (true, false);
+        // What was asked of it may have changed while it was loaded.
+        let result = result.and_then(|fresh| {
+            check_world(fresh.module.world(), &self.manual)
+                .map_err(|reason| Fault::from(format!("module {}: {reason}", self.config.module.display())))?;
+            Ok(fresh)
+        });
         // Whatever was to be proposed and was not: this file is newer.
         self.pending = self.pending.take().filter(|pending| pending.asked);
         let passes = result.as_ref().is_err_and(|fault| fault.passes);
@@ -475,19 +485,41 @@ impl HandlerSlot {
     pub(crate) fn settle(&mut self, loader: &Loader, now: Timestamp) -> Option<Versions> {
         let wanted = self.wanted();
         let pending = self.pending.as_ref().map(|pending| pending.proposal.digest.clone());
-        self.ready.retain(|digest, _| wanted.contains(digest) || pending.as_ref() == Some(digest));
+        let answers = |digest: &str| {
+            let versions = self.answering.as_ref().map(|answering| &answering.versions);
+            versions.is_some_and(|versions| versions.all_of_them().any(|version| version.digest() == digest))
+        };
+        // What answers goes on, and its groups with the settings that they have. Nothing else may take over that cannot do
+        // what is asked.
+        let fits = |digest: &str, module: &Module| check_world(module.world(), &self.manual).is_ok() || answers(digest);
+        let is_wanted = |digest: &String| wanted.contains(digest) || pending.as_ref() == Some(digest);
+        self.ready.retain(|digest, module| is_wanted(digest) && fits(digest, module));
         self.unloadable.retain(|digest, _| wanted.contains(digest));
         for digest in &wanted {
             let waits = self.unloadable.get(digest).is_some_and(|unloadable| unloadable.again_at > now);
-            let known = self.ready.contains_key(digest) || waits;
+            let stack_bytes = self.grants.limits.stack_bytes;
+            let is_ready =
+                self.ready.get(digest).is_some_and(|module| module.grants().limits.stack_bytes == stack_bytes);
+            let known = is_ready || waits;
             // A file comes first at the start: mostly it is what is wanted.
             let may_come = !self.looked && self.answering.is_none();
             if !known && !may_come && self.loading.insert(digest.clone()) {
                 loader.start(self.order(Source::Stored(digest.clone())));
             }
         }
+        if self.lacks_what_is_pinned() {
+            self.answering = None;
+        }
         // What was replaced while no host ran is not called once more.
         if self.answering.is_none() && self.is_undecided() { None } else { self.answer(now) }
+    }
+
+    /// Whether these bytes or none are to answer, others do, and these are not to be had. While they are being loaded, what
+    /// answered before goes on.
+    fn lacks_what_is_pinned(&self) -> bool {
+        let Some(pinned) = &self.config.digest else { return false };
+        let others = self.versions().is_some_and(|versions| versions.live.digest() != pinned);
+        others && self.unloadable.contains_key(pinned) && !self.ready.contains_key(pinned) && !self.file_loading
     }
 
     fn answer(&mut self, now: Timestamp) -> Option<Versions> {

@@ -87,7 +87,7 @@ impl Host {
                 }
             }
         }
-        self.start_groups(only);
+        self.bring_groups_in_step(only);
     }
 
     /// Proposes new versions, and ends canaries that have had their time.
