@@ -19,10 +19,8 @@ use tokio::{
 };
 use tracing::warn;
 
-/// How long a file that is being written must be quiet before it is looked at.
+/// How long a file that is being written must be quiet before it is looked at. One that is renamed into place is whole.
 const QUIET: Duration = Duration::from_millis(30);
-/// How long one that was renamed into place must be. It is whole, but what belongs to it may be about to follow.
-const QUIET_IF_WHOLE: Duration = Duration::from_millis(10);
 /// A file that was written so recently may be half written: it is given time before it is refused.
 pub(crate) const SETTLED_AFTER: Duration = Duration::from_millis(400);
 
@@ -110,8 +108,8 @@ impl FileWatch {
         Self { watcher, folders: BTreeSet::new(), names, signals, quiet_at: None }
     }
 
-    /// Waits until one of the files may have changed and was quiet for a moment, a short one if it was renamed into place.
-    /// Nothing is lost when the future is dropped.
+    /// Waits until one of the files may have changed: at once when it was renamed into place, else when it was quiet for a
+    /// moment. Nothing is lost when the future is dropped.
     pub(crate) async fn changed(&mut self) {
         let Signals { replaced, written } = &*self.signals;
         loop {
@@ -122,12 +120,11 @@ impl FileWatch {
                     None => std::future::pending().await,
                 }
             };
-            let quiet = select! {
-                () = replaced.notified() => QUIET_IF_WHOLE,
-                () = written.notified() => QUIET,
+            select! {
+                () = replaced.notified() => break,
+                () = written.notified() => self.quiet_at = Some(Instant::now() + QUIET),
                 () = is_quiet => break,
-            };
-            self.quiet_at = Some(Instant::now() + quiet);
+            }
         }
         self.quiet_at = None;
     }
