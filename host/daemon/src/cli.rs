@@ -8,7 +8,7 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{commands, compiler, config::ConfigError, logging};
+use crate::{commands, compiler, config::ConfigError, logging, output};
 
 pub use dead_letters::{
     DeadLettersCommand, DiscardArgs, EditArgs, ExportArgs, ListArgs, Looking, Narrowing, NewPayload, ReplayArgs,
@@ -423,9 +423,10 @@ pub fn main() -> ExitCode {
     });
     match done {
         Ok(status) => ExitCode::from(status),
-        Err(error) if is_closed_pipe(&error) => ExitCode::from(SUCCESS),
+        // `pelton tail … | head` wants no more of it.
+        Err(error) if is_unread_listing(&error) => ExitCode::from(SUCCESS),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::tell(format_args!("error: {error:#}"));
             let usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<UsageError>());
             ExitCode::from(if usage { USAGE } else { FAILED })
         }
@@ -456,10 +457,9 @@ async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
     Ok(SUCCESS)
 }
 
-/// `pelton tail … | head` closes our standard output early, which is no failure.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let closed = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(closed))
+/// Whether a listing ended since nobody reads it. Other pipes may break too, and that is a failure.
+fn is_unread_listing(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<output::Closed>())
 }
 
 #[cfg(test)]
@@ -479,6 +479,13 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pipe_that_breaks_elsewhere_is_a_failure() {
+        let elsewhere = anyhow::Error::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        assert!(!is_unread_listing(&elsewhere.context("esbuild went away")));
+        assert!(is_unread_listing(&anyhow::Error::from(output::Closed).context("a listing")));
     }
 
     #[test]

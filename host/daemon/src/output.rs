@@ -1,24 +1,79 @@
 //! What commands print: tables for people, JSON for programs.
+//!
+//! Whoever reads it may stop in the middle, as `| head` does. What a command is to do, and the status that says how it went,
+//! do not depend on that: what is printed from then on is lost, and the command goes on. A listing, which does nothing else
+//! than print, asks [`end_if_closed`] and ends.
 
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write, stderr, stdout},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+/// Standard output was closed. There is one in a process, and a pipe that was closed is not opened again.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Nobody reads standard output any more. Ends a listing, and is no failure of it.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output is closed")]
+pub(crate) struct Closed;
+
+/// Ends a listing that nobody reads.
+///
+/// # Errors
+/// Standard output is closed.
+pub(crate) fn end_if_closed() -> Result<(), Closed> {
+    if CLOSED.load(Ordering::Relaxed) { Err(Closed) } else { Ok(()) }
+}
+
+/// Standard output. What is written after it was closed is lost, and no error.
+#[derive(Debug)]
+pub(crate) struct Out;
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        unless_closed(bytes.len(), || stdout().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        unless_closed((), || stdout().flush())
+    }
+}
+
+fn unless_closed<T>(lost: T, write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if CLOSED.load(Ordering::Relaxed) {
+        return Ok(lost);
+    }
+    match write() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            CLOSED.store(true, Ordering::Relaxed);
+            Ok(lost)
+        }
+        written => written,
+    }
+}
+
 /// Prints one line of JSON.
 pub(crate) fn json_line(value: &impl Serialize) -> io::Result<()> {
-    let mut out = stdout().lock();
-    serde_json::to_writer(&mut out, value)?;
-    out.write_all(b"\n")
+    // Lines of several threads do not mix.
+    let _held = stdout().lock();
+    serde_json::to_writer(&mut Out, value)?;
+    Out.write_all(b"\n")
 }
 
 /// Prints one line of text.
 pub(crate) fn line(text: impl std::fmt::Display) -> io::Result<()> {
-    writeln!(stdout().lock(), "{text}")
+    let _held = stdout().lock();
+    writeln!(Out, "{text}")
+}
+
+/// Tells a person something on standard error. Nobody there to be told is no reason to end, as `eprintln!` would.
+pub(crate) fn tell(text: impl std::fmt::Display) {
+    let _ = writeln!(stderr().lock(), "{text}");
 }
 
 /// Text of others as a terminal may be given it: control characters in it are shown, and steer nothing.

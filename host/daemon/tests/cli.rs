@@ -561,18 +561,38 @@ fn a_person_sees_where_an_event_is_and_a_part_of_a_long_payload() {
     assert!(line.chars().count() < 250, "{line}");
 }
 
+/// Runs a command of which somebody reads the beginning and no more: its status, and what it said of errors.
+fn read_the_beginning_of(stage: &Stage, args: &[&str]) -> (Option<i32>, String) {
+    let mut child = stage.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let stage = Stage::new("[streams.in]\npartitions = 1\n");
     // More than a pipe holds.
     let events: Vec<_> = (0..2000).map(|n| event(n, "k", "", json!({}), json!("x".repeat(200)))).collect();
     stage.append("in", &events);
-    let mut tail =
-        stage.command(&["tail", "in", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut first = [0; 10];
-    tail.stdout.take().unwrap().read_exact(&mut first).unwrap();
-    let output = tail.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    for args in [&["tail", "in", "--json"][..], &["tail", "in", "--follow"]] {
+        assert_eq!(read_the_beginning_of(&stage, args), (Some(0), String::new()), "{args:?}");
+    }
+}
+
+#[test]
+fn all_is_appended_whoever_reads_what_is_printed_of_it() {
+    let stage = Stage::new("[streams.in]\npartitions = 1\n");
+    let lines = |count: u32| (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>();
+    stage.write("events.ndjson", lines(5_000));
+    let append = ["--json", "append", "in", "events.ndjson"];
+    assert_eq!(read_the_beginning_of(&stage, &append), (Some(0), String::new()));
+    assert_eq!(stage.tail("in").len(), 5_000);
+
+    stage.write("events.ndjson", lines(4_000) + "{");
+    let (status, error) = read_the_beginning_of(&stage, &append);
+    assert_eq!(status, Some(1), "the last line is no event");
+    assert!(error.starts_with("error: appended 4000 events to in, then stopped"), "{error}");
 }
 
 // --- Groups and overviews -------------------------------------------------------------------------------------------
@@ -740,6 +760,17 @@ fn events_without_an_id_are_the_same_in_every_run_of_test() {
     let ids: Vec<_> =
         stage.pelton(&args[..6]).ok().stdout.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(ids, ["1", "3", "2"], "the numbers of their lines, and the sum");
+}
+
+#[test]
+fn test_gives_its_verdict_whoever_reads_what_came_of_each_event() {
+    let stage = Stage::new("");
+    let count = |n: u32| format!("{}\n", count_event(n, "k"));
+    // More than a pipe holds, and then one that fails.
+    let last = event("last", "k", "permanent", json!({}), json!("no such order"));
+    stage.write("events.ndjson", (0..2_000).map(count).collect::<String>() + &last.to_string());
+    let args = ["test", "misbehave.wasm", "--events", "events.ndjson", "--json"];
+    assert_eq!(read_the_beginning_of(&stage, &args), (Some(1), String::new()));
 }
 
 fn last_line(text: &str) -> &str {

@@ -12,7 +12,8 @@ use crate::{
     output,
 };
 
-/// Appends the events of a file in batches, each in one transaction.
+/// Appends the events of a file in batches, each in one transaction. Whether anybody reads what is printed of it makes no
+/// difference.
 ///
 /// # Errors
 /// A line that is no event, with its number; nothing of its batch is appended then. A stream that does not exist.
@@ -36,7 +37,9 @@ pub async fn append(common: &Common, args: &AppendArgs) -> anyhow::Result<()> {
                     appended += answers.len() - doubled;
                     duplicates += doubled;
                     if common.json {
-                        print(&args.stream, &answers)?;
+                        print(&args.stream, &answers).with_context(|| {
+                            format!("appended {appended} events to {}, then stopped: cannot print them", args.stream)
+                        })?;
                     }
                 }
                 Err(error) => break Err(error),

@@ -79,7 +79,7 @@ fn invalid(common: &Common, errors: &ConfigError) -> anyhow::Result<u8> {
         let faults: Vec<_> = errors.faults.iter().map(fault).collect();
         output::json_line(&json!({ "ok": false, "faults": faults, "handlers": [] }))?;
     } else {
-        eprintln!("{errors}");
+        output::tell(errors);
     }
     Ok(2)
 }

@@ -77,6 +77,7 @@ pub async fn tail(common: &Common, args: &TailArgs) -> anyhow::Result<()> {
         match earliest(&mut cursors) {
             Some((partition, event)) => {
                 print(common, &args.stream, partition, &event)?;
+                output::end_if_closed()?;
                 left -= 1;
             }
             None if args.follow => {

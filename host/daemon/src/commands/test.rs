@@ -12,7 +12,7 @@ use crate::{
     build,
     cli::{Common, TestArgs, UsageError},
     config::Config,
-    expected::{self, NAME, Script},
+    expected::{self, Difference, NAME, Script},
     modules::grants_of,
     output,
 };
@@ -146,7 +146,8 @@ fn declared(files: &Files, handler: Option<&str>) -> anyhow::Result<Declared> {
 fn compare(common: &Common, file: &Path, results: &[Value]) -> anyhow::Result<u8> {
     let differing = expected::differences(file, results)?;
     for one in &differing {
-        eprintln!("event {} differs:\n  expected {}\n  found    {}", one.event, one.expected, one.found);
+        let Difference { event, expected, found } = one;
+        output::tell(format_args!("event {event} differs:\n  expected {expected}\n  found    {found}"));
     }
     let same = results.len() - differing.len();
     summary(common, format_args!("{same} as expected, {} differ", differing.len()))?;

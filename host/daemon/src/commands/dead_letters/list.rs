@@ -1,6 +1,6 @@
 //! `pelton dead-letters list`
 
-use std::io::{self, Write, stdout};
+use std::io::{self, Write};
 
 use pelton_store::{LetterInfo, Store};
 
@@ -29,9 +29,10 @@ pub(super) async fn list(common: &Common, store: &dyn Store, args: &ListArgs) ->
             && let Some(info) = pages.next().await?
         {
             put(separator, &LetterLine::of(&group.name, &group.stream, &info))?;
+            output::end_if_closed()?;
             (separator, left) = (b",", left - 1);
         }
-        stdout().write_all(if separator == b"[" { b"[]\n" } else { b"]\n" })?;
+        output::Out.write_all(if separator == b"[" { b"[]\n" } else { b"]\n" })?;
         return Ok(());
     }
     let most = args.count.unwrap_or(SHOWN_MAX);
@@ -56,9 +57,8 @@ pub(super) async fn list(common: &Common, store: &dyn Store, args: &ListArgs) ->
 }
 
 fn put(separator: &[u8], line: &LetterLine<'_>) -> io::Result<()> {
-    let mut out = stdout().lock();
-    out.write_all(separator)?;
-    serde_json::to_writer(&mut out, line)?;
+    output::Out.write_all(separator)?;
+    serde_json::to_writer(&mut output::Out, line)?;
     Ok(())
 }
 
