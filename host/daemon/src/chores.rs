@@ -2,13 +2,13 @@
 //! parked keys are tried again. Every host does it for what its configuration declares; who comes second finds nothing to
 //! do.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use pelton_core::{LetterRequest, Timestamp};
 use pelton_store::{LetterQuery, ReadLimit, Store, StoreError};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, info, warn};
 
@@ -30,71 +30,72 @@ const REMEMBERED_MAX: u64 = 1_000_000;
 
 /// What there is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Chores {
-    streams: Vec<(String, Duration)>,
-    groups: Vec<GroupChores>,
+pub(crate) struct Chores(Vec<Chore>);
+
+/// One thing to do for one stream or group, with what is older than this.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Chore {
+    what: What,
+    name: String,
+    age: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct GroupChores {
-    group: String,
-    forget_after: Option<Duration>,
-    replay_after: Option<Duration>,
-    discard_after: Option<Duration>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Trim,
+    Forget,
+    Discard,
+    Replay,
 }
 
 impl Chores {
     /// What a configuration asks for.
     pub(crate) fn of(config: &Config) -> Self {
-        let retention = |(name, spec): (&String, &pelton_store::StreamSpec)| {
-            Some((name.clone(), Duration::from_millis(spec.retention_ms?)))
-        };
-        let chores = config.groups.iter().map(|(name, group)| GroupChores {
-            group: name.clone(),
-            forget_after: group.settings.idempotent.then_some(group.idempotent_window),
-            replay_after: group.auto_replay,
-            discard_after: group.letters_retention,
+        let streams = config.streams.iter().map(|(name, stream)| {
+            let retention = stream.retention_ms.map(Duration::from_millis);
+            (What::Trim, name, retention)
         });
-        let asks = |chores: &GroupChores| chores.times().next().is_some();
-        Self { streams: config.streams.iter().filter_map(retention).collect(), groups: chores.filter(asks).collect() }
+        let groups = config.groups.iter().flat_map(|(name, group)| {
+            let window = group.settings.idempotent.then_some(group.idempotent_window);
+            let times =
+                [(What::Forget, window), (What::Discard, group.letters_retention), (What::Replay, group.auto_replay)];
+            times.map(|(what, age)| (what, name, age))
+        });
+        let chore =
+            |(what, name, age): (What, &String, Option<Duration>)| Some(Chore { what, name: name.clone(), age: age? });
+        Self(streams.chain(groups).filter_map(chore).collect())
     }
 
     fn pause(&self) -> Duration {
-        let streams = self.streams.iter().map(|(_, retention)| *retention);
-        let times = streams.chain(self.groups.iter().flat_map(GroupChores::times));
+        let times = self.0.iter().map(|chore| chore.age);
         times.min().map_or(ROUND_MAX, |least| (least / ROUNDS_PER_TIME).clamp(ROUND_MIN, ROUND_MAX))
-    }
-}
-
-impl GroupChores {
-    fn times(&self) -> impl Iterator<Item = Duration> {
-        [self.forget_after, self.replay_after, self.discard_after].into_iter().flatten()
     }
 }
 
 /// Does what there is to do, round after round. Never returns.
 pub(crate) async fn do_chores(store: Arc<dyn Store>, mut chores: watch::Receiver<Chores>) {
+    // What failed is not asked for again at every step that others have to take, but at this time.
+    let (mut resting, mut until) = (BTreeSet::new(), Instant::now());
     let mut failed_in_row = 0;
     loop {
         let now = chores.borrow_and_update().clone();
-        let pause = match round(&*store, &now).await {
-            // A step of each at a time: a long one keeps nobody waiting, and what is corrected counts from the next step on.
-            Ok(Left::More) => STEP_PAUSE,
-            Ok(Left::Nothing) => {
-                failed_in_row = 0;
-                now.pause()
+        if until <= Instant::now() {
+            failed_in_row = if resting.is_empty() { 0 } else { failed_in_row + 1 };
+            resting.clear();
+            until = Instant::now() + now.pause();
+        }
+        let Round { left, failed } = round(&*store, &now, &mut resting).await;
+        if let Some(error) = failed {
+            let rounds = failed_in_row + 1;
+            // Pumps and heartbeats have more to say about a store that is away.
+            if rounds % ROUNDS_UNTIL_TOLD == 0 {
+                warn!(%error, rounds, "old events, ids and dead letters could not be seen to; trying again");
+            } else {
+                debug!(%error, "old events, ids and dead letters could not be seen to; trying again");
             }
-            Err(error) => {
-                failed_in_row += 1;
-                // Pumps and heartbeats have more to say about a store that is away.
-                if failed_in_row % ROUNDS_UNTIL_TOLD == 0 {
-                    warn!(%error, rounds = failed_in_row, "old events, ids and dead letters could not be seen to; trying again");
-                } else {
-                    debug!(%error, "old events, ids and dead letters could not be seen to; trying again");
-                }
-                now.pause()
-            }
-        };
+        }
+        // A step of each at a time: a long one keeps nobody waiting, and what is corrected counts from the next step on.
+        let pause = if left == Left::More { STEP_PAUSE } else { now.pause() };
         // What is asked for more often now does not wait for what was asked before.
         if let Ok(Err(_)) = timeout(pause, chores.changed()).await {
             sleep(pause).await;
@@ -103,7 +104,7 @@ pub(crate) async fn do_chores(store: Arc<dyn Store>, mut chores: watch::Receiver
 }
 
 /// Whether a step found as much as it could take.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
     Nothing,
     More,
@@ -115,34 +116,57 @@ impl Left {
     }
 }
 
-/// A step of everything. What fails for one stream or group does not keep the others waiting.
-async fn round(store: &dyn Store, chores: &Chores) -> Result<Left, StoreError> {
-    if *chores == Chores::default() {
-        return Ok(Left::Nothing);
+/// What came of a step of everything.
+#[derive(Debug)]
+struct Round {
+    /// Whether any of what was done found as much as it could take.
+    left: Left,
+    /// The last thing that failed.
+    failed: Option<StoreError>,
+}
+
+/// A step of everything but what rests. What fails for one stream or group rests from then on, and the others are none the
+/// slower for it.
+async fn round(store: &dyn Store, chores: &Chores, resting: &mut BTreeSet<Chore>) -> Round {
+    let mut round = Round { left: Left::Nothing, failed: None };
+    if chores.0.iter().all(|chore| resting.contains(chore)) {
+        return round;
     }
     // The store's own clock wrote the times; a host whose clock is wrong must not remove what is young.
-    let now = store.survey().await?.now;
-    let before = |age: Duration| Timestamp(now.0.saturating_sub(age.as_millis() as u64));
-    let (mut left, mut failed) = (Left::Nothing, None);
-    let mut note = |step: Result<Left, StoreError>| match step {
-        Ok(Left::Nothing) => {}
-        Ok(Left::More) => left = Left::More,
-        Err(error) => failed = Some(error),
-    };
-    for (stream, retention) in &chores.streams {
-        note(trim(store, stream, before(*retention)).await);
-    }
-    for GroupChores { group, forget_after, replay_after, discard_after } in &chores.groups {
-        if let Some(age) = forget_after {
-            note(store.forget(group, before(*age), REMEMBERED_MAX, STEP_ROWS).await.map(Left::after));
+    let now = match store.survey().await {
+        Ok(survey) => survey.now,
+        Err(error) => {
+            resting.extend(chores.0.iter().cloned());
+            return Round { failed: Some(error), ..round };
         }
-        for (age, request) in [(discard_after, LetterRequest::Discard), (replay_after, LetterRequest::Replay)] {
-            if let Some(age) = age {
-                note(ask(store, group, before(*age), request).await.map(|()| Left::Nothing));
+    };
+    for chore in &chores.0 {
+        if resting.contains(chore) {
+            continue;
+        }
+        let before = Timestamp(now.0.saturating_sub(chore.age.as_millis() as u64));
+        match chore.step(store, before).await {
+            Ok(Left::Nothing) => {}
+            Ok(Left::More) => round.left = Left::More,
+            Err(error) => {
+                resting.insert(chore.clone());
+                round.failed = Some(error);
             }
         }
     }
-    failed.map_or(Ok(left), Err)
+    round
+}
+
+impl Chore {
+    async fn step(&self, store: &dyn Store, before: Timestamp) -> Result<Left, StoreError> {
+        let name = &self.name;
+        match self.what {
+            What::Trim => trim(store, name, before).await,
+            What::Forget => Ok(Left::after(store.forget(name, before, REMEMBERED_MAX, STEP_ROWS).await?)),
+            What::Discard => ask(store, name, before, LetterRequest::Discard).await,
+            What::Replay => ask(store, name, before, LetterRequest::Replay).await,
+        }
+    }
 }
 
 async fn trim(store: &dyn Store, stream: &str, before: Timestamp) -> Result<Left, StoreError> {
@@ -155,11 +179,11 @@ async fn trim(store: &dyn Store, stream: &str, before: Timestamp) -> Result<Left
 
 /// Asks something of letters that failed last before a time and wait behind no other: those behind a parked one get their
 /// turn when they are the first.
-async fn ask(store: &dyn Store, group: &str, before: Timestamp, request: LetterRequest) -> Result<(), StoreError> {
+async fn ask(store: &dyn Store, group: &str, before: Timestamp, request: LetterRequest) -> Result<Left, StoreError> {
     let old = LetterQuery { before: Some(before), first: true, idle: true, ..LetterQuery::default() };
     // Looked for without a lock first: mostly there are none.
     if store.letters(group, &old, None, ReadLimit { events: 1, bytes: 1 }).await?.is_empty() {
-        return Ok(());
+        return Ok(Left::Nothing);
     }
     let letters = store.request_letters(group, &old, request).await?;
     match request {
@@ -171,7 +195,7 @@ async fn ask(store: &dyn Store, group: &str, before: Timestamp, request: LetterR
         }
         _ => {}
     }
-    Ok(())
+    Ok(Left::Nothing)
 }
 
 #[cfg(test)]
@@ -236,7 +260,9 @@ mod tests {
         }
 
         async fn round(&self, chores: &Chores) -> Left {
-            round(&self.store, chores).await.expect("done")
+            let Round { left, failed } = round(&self.store, chores, &mut BTreeSet::new()).await;
+            assert!(failed.is_none(), "{failed:?}");
+            left
         }
 
         async fn first(&self) -> Offset {
@@ -251,18 +277,15 @@ mod tests {
         }
     }
 
-    fn of_group(chores: GroupChores) -> Chores {
-        Chores { streams: Vec::new(), groups: vec![chores] }
-    }
-
-    fn nothing() -> GroupChores {
-        GroupChores { group: "g".into(), forget_after: None, replay_after: None, discard_after: None }
+    /// To be done with what is older than a day.
+    fn daily(what: What, name: &str) -> Chores {
+        Chores(vec![Chore { what, name: name.into(), age: DAY }])
     }
 
     #[tokio::test]
     async fn retention_takes_what_is_old_and_passed_a_step_at_a_time() {
         let house = House::with(1_300, 1_200, 0).await;
-        let chores = Chores { streams: vec![("in".into(), DAY)], groups: Vec::new() };
+        let chores = daily(What::Trim, "in");
         assert!(house.round(&chores).await == Left::Nothing);
         assert_eq!(house.first().await, Offset(0), "nothing is old yet");
         house.now.store(2 * DAY.as_millis() as u64, Ordering::Relaxed);
@@ -275,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn old_letters_are_discarded_from_the_front_of_their_key_and_none_behind_it() {
         let house = House::with(3, 3, 3).await;
-        let chores = of_group(GroupChores { discard_after: Some(DAY), ..nothing() });
+        let chores = daily(What::Discard, "g");
         house.round(&chores).await;
         assert_eq!(house.asked().await, [None, None, None]);
         house.now.store(2 * DAY.as_millis() as u64, Ordering::Relaxed);
@@ -286,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn a_parked_key_is_tried_again_as_a_whole_when_its_first_event_failed_long_enough_ago() {
         let house = House::with(3, 3, 2).await;
-        let chores = of_group(GroupChores { replay_after: Some(DAY), ..nothing() });
+        let chores = daily(What::Replay, "g");
         house.round(&chores).await;
         assert_eq!(house.asked().await, [None, None]);
         house.now.store(2 * DAY.as_millis() as u64, Ordering::Relaxed);
@@ -297,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn ids_are_forgotten_when_their_window_is_over() {
         let house = House::with(3, 3, 0).await;
-        let chores = of_group(GroupChores { forget_after: Some(DAY), ..nothing() });
+        let chores = daily(What::Forget, "g");
         let known = async || house.store.remembered("g", 0, vec!["e0".into()]).await.expect("readable").len();
         house.round(&chores).await;
         assert_eq!(known().await, 1);
@@ -308,10 +331,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_is_not_there_keeps_nobody_waiting() {
-        let house = House::with(10, 10, 0).await;
+        let house = House::with(1_300, 1_200, 0).await;
         house.now.store(2 * DAY.as_millis() as u64, Ordering::Relaxed);
-        let chores = Chores { streams: vec![("gone".into(), DAY), ("in".into(), DAY)], groups: Vec::new() };
-        assert!(round(&house.store, &chores).await.is_err());
-        assert_eq!(house.first().await, Offset(10));
+        let chores = Chores([daily(What::Trim, "gone").0, daily(What::Trim, "in").0].concat());
+        let mut resting = BTreeSet::new();
+        let first = round(&house.store, &chores, &mut resting).await;
+        assert_eq!((first.left, first.failed.is_some()), (Left::More, true));
+        assert_eq!(house.first().await, Offset(u64::from(STEP_ROWS)));
+        let second = round(&house.store, &chores, &mut resting).await;
+        assert_eq!((second.left, second.failed.is_some()), (Left::More, false), "what failed is left alone meanwhile");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retention_is_none_the_slower_for_a_stream_that_is_not_there() {
+        let House { store, now } = House::with(1_300, 1_200, 0).await;
+        now.store(2 * DAY.as_millis() as u64, Ordering::Relaxed);
+        let store: Arc<dyn Store> = Arc::new(store);
+        let chores = Chores([daily(What::Trim, "gone").0, daily(What::Trim, "in").0].concat());
+        let (_chores, chores) = watch::channel(chores);
+        let at_work = tokio::spawn(do_chores(Arc::clone(&store), chores));
+        sleep(STEP_PAUSE * 4).await;
+        at_work.abort();
+        assert_eq!(store.streams().await.expect("readable")[0].partitions[0].first, Offset(1_200));
     }
 }
