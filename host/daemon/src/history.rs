@@ -32,7 +32,12 @@ pub(crate) use totals::{Side, Totals};
 const PAGE: ReadLimit = ReadLimit { events: 500, bytes: 4 << 20 };
 
 /// What the state of all versions may take in memory in one partition, in bytes.
-const STATE_BYTES_MAX: usize = 256 << 20;
+pub(crate) const STATE_BYTES_MAX: usize = 256 << 20;
+
+/// A run that ended since state takes too much memory: at which event, and how much is too much.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; replay fewer events at once, with --from and --to")]
+struct TooMuchState(String);
 
 /// Events of one partition that are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,25 +230,35 @@ impl Stage {
             }
         };
         self.old_first = !self.old_first;
+        let at = event.offset;
+        // First of all: a call that reads too much does not come to its end.
+        self.fits(at, state_bytes_max)?;
         for tried in old.iter().chain([&new]) {
             // No version did this: it says nothing about either.
             if let Outcome::Interrupted | Outcome::StoreUnavailable(_) = tried.outcome {
-                bail!("stopped at event {partition}/{}: {}", event.offset, tried.outcome);
+                bail!("stopped at event {partition}/{at}: {}", tried.outcome);
             }
-        }
-        let held = self.new.held_bytes()
-            + self.old.as_ref().map_or(0, Bench::held_bytes)
-            + self.today.as_ref().map_or(0, |today| today.held_bytes());
-        if held > state_bytes_max {
-            bail!("stopped at event {partition}/{}: {}", event.offset, base::too_much(state_bytes_max));
         }
         let differs = match (&old, &self.old) {
             (Some(old), Some(bench)) => {
                 let compared = Differs::between((old, bench), (&new, &self.new)).await;
+                // To compare is to read, too.
+                self.fits(at, state_bytes_max)?;
                 compared.map_err(anyhow::Error::msg).context("cannot compare what is in the state")?
             }
             _ => Differs::default(),
         };
         Ok(Step { partition, event, old, new, differs })
+    }
+
+    fn fits(&self, at: Offset, bytes_max: usize) -> Result<(), TooMuchState> {
+        let held = self.new.held_bytes()
+            + self.old.as_ref().map_or(0, Bench::held_bytes)
+            + self.today.as_ref().map_or(0, |today| today.held_bytes());
+        if held <= bytes_max {
+            return Ok(());
+        }
+        let partition = self.span.partition;
+        Err(TooMuchState(format!("stopped at event {partition}/{at}: {}", base::too_much(bytes_max))))
     }
 }

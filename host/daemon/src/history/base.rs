@@ -51,10 +51,7 @@ impl StateReader for Today {
     }
 }
 
-/// What to do about state that does not fit.
+/// Of state that does not fit.
 pub(super) fn too_much(bytes_max: usize) -> String {
-    format!(
-        "the state that the handler read and wrote takes more than {} MiB; replay fewer events at once, with --from and --to",
-        bytes_max >> 20
-    )
+    format!("the state that the handler read and wrote takes more than {} MiB", bytes_max >> 20)
 }

@@ -7,11 +7,19 @@ use pelton_core::{Filter, Offset};
 use pelton_sandbox::Module;
 use pelton_store::{GroupInfo, Store, StreamInfo};
 
-use super::{Base, Reader, Run, Span, Step, Versions};
+use super::{Base, Reader, Run, STATE_BYTES_MAX, Span, Step, TooMuchState, Versions};
 use crate::config::{Gate, Require};
 
-/// A swap waits for its gate so long at most.
-const GATE_TIME_MAX: Duration = Duration::from_secs(60);
+/// What a gate may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// A swap waits for its gate so long at most.
+    pub(super) time: Duration,
+    /// State in memory, of one partition.
+    pub(super) state_bytes: usize,
+}
+
+pub(super) const BOUNDS: Bounds = Bounds { time: Duration::from_secs(60), state_bytes: STATE_BYTES_MAX };
 
 /// Why a gate does not let a version through.
 #[derive(Debug)]
@@ -28,7 +36,8 @@ pub(crate) enum GateFault {
 /// does not want are not called.
 ///
 /// Both modules are called as they are: give them with their grants held back. Reads the store and changes nothing, so
-/// that it is safe beside live traffic. A gate that does not come to its end within a minute refuses.
+/// that it is safe beside live traffic. A gate that does not come to its end within a minute refuses, and so does one for
+/// which state takes too much memory: both would come to the same the next time.
 ///
 /// # Errors
 /// A sentence for the log and for `pelton handlers`: the first event at which the new version fails the gate, and the
@@ -40,11 +49,11 @@ pub(crate) async fn check_gate(
     new: &Module,
     gate: Gate,
 ) -> Result<(), GateFault> {
-    check_within(GATE_TIME_MAX, store, groups, live, new, gate).await
+    check_within(BOUNDS, store, groups, live, new, gate).await
 }
 
 pub(super) async fn check_within(
-    time: Duration,
+    Bounds { time, state_bytes }: Bounds,
     store: &Arc<dyn Store>,
     groups: &[(String, String, Filter)],
     live: &Module,
@@ -52,11 +61,15 @@ pub(super) async fn check_within(
     gate: Gate,
 ) -> Result<(), GateFault> {
     let versions = Versions { old: Some(live.clone()), new: new.clone() };
-    match tokio::time::timeout(time, check(store, groups, &versions, gate)).await {
+    match tokio::time::timeout(time, check(store, groups, &versions, gate, state_bytes)).await {
         Ok(Ok(refused)) => refused.map_err(GateFault::Refused),
-        Ok(Err(error)) => {
-            Err(GateFault::NotRun(format!("rollout.replay could not be run: {error:#}; it is tried again")))
-        }
+        Ok(Err(error)) => Err(match error.downcast_ref() {
+            Some(TooMuchState(stopped)) => GateFault::Refused(format!(
+                "rollout.replay {stopped}; lower rollout.replay.last (it is {}), or leave rollout.replay out",
+                gate.last
+            )),
+            None => GateFault::NotRun(format!("rollout.replay could not be run: {error:#}; it is tried again")),
+        }),
         Err(_) => Err(GateFault::Refused(format!(
             "rollout.replay did not come to its end within {time:?}; lower rollout.replay.last (it is {})",
             gate.last
@@ -69,6 +82,7 @@ async fn check(
     groups: &[(String, String, Filter)],
     versions: &Versions,
     gate: Gate,
+    state_bytes_max: usize,
 ) -> anyhow::Result<Result<(), String>> {
     let (known, streams) = (store.groups().await?, store.streams().await?);
     for (group, stream, filter) in groups {
@@ -80,6 +94,7 @@ async fn check(
         let reader = Reader { group: group.as_str().into(), stream: stream.as_str().into(), filter: filter.clone() };
         let (store, versions) = (Arc::clone(store), versions.clone());
         let mut run = Run::new(store, reader, Base::Today, versions, spans.clone(), ProgressBar::hidden());
+        run.state_bytes_max = state_bytes_max;
         while let Some(step) = run.next().await? {
             if let Some(fault) = fault(&step, gate.require) {
                 return Ok(Err(refusal(group, &step, &fault, &spans)));

@@ -140,10 +140,29 @@ async fn a_gate_that_does_not_end_in_time_refuses_with_the_remedy() {
     let module = scene.module(guest("misbehave")).await;
     let groups = [("work".to_owned(), "in".to_owned(), Filter::default())];
     let gate = Gate { last: 1000, require: Require::Same };
-    let time = Duration::from_millis(100);
-    let refused = gate::check_within(time, &scene.store, &groups, &module, &module, gate).await;
+    let bounds = gate::Bounds { time: Duration::from_millis(100), ..gate::BOUNDS };
+    let refused = gate::check_within(bounds, &scene.store, &groups, &module, &module, gate).await;
     let reason = "rollout.replay did not come to its end within 100ms; lower rollout.replay.last (it is 1000)";
     assert!(matches!(&refused, Err(GateFault::Refused(found)) if found == reason), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_gate_for_which_state_does_not_fit_refuses_with_the_remedy() {
+    let payload = [b"k=".as_slice(), &[b'x'; 500]].concat();
+    for kind in ["state-set", "state-get"] {
+        let scene = Scene::new(vec![NewEvent { payload: payload.clone(), ..event(0, kind, "k", false) }]).await;
+        let module = scene.module(guest("misbehave")).await;
+        let groups = [("work".to_owned(), "in".to_owned(), Filter::default())];
+        let gate = Gate { last: 1000, require: Require::Same };
+        let bounds = gate::Bounds { state_bytes: 400, ..gate::BOUNDS };
+        let refused = gate::check_within(bounds, &scene.store, &groups, &module, &module, gate).await;
+        let partition = pelton_core::partition_of("k", PARTITIONS);
+        let reason = format!(
+            "rollout.replay stopped at event {partition}/0: the state that the handler read and wrote takes more than 0 MiB; \
+             lower rollout.replay.last (it is 1000), or leave rollout.replay out"
+        );
+        assert!(matches!(&refused, Err(GateFault::Refused(found)) if *found == reason), "{kind}: {refused:?}");
+    }
 }
 
 #[tokio::test]
