@@ -28,6 +28,7 @@ mod membership;
 mod modules;
 mod output;
 mod overseer;
+mod plain_file;
 mod presence;
 mod replay;
 mod rollouts;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{self, Read},
     path::Path,
     sync::{
@@ -27,6 +26,7 @@ use crate::{
     files::{SETTLED_AFTER, Stamp},
     handler::Lane,
     history::{GateFault, check_gate},
+    plain_file,
     self_test::{SelfTest, self_test},
 };
 
@@ -331,20 +331,15 @@ pub(crate) async fn read_module(path: &Path) -> Result<Vec<u8>, String> {
     let (shown, file) = (path.display(), path.to_owned());
     // At once: by tokio's file it would be read in many small steps, each on another thread.
     let read = spawn_blocking(move || {
-        let file = File::open(file)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(None);
-        }
+        let file = plain_file::open(&file)?;
         let most = MODULE_BYTES_MAX as u64 + 1;
-        let mut bytes = Vec::with_capacity(metadata.len().min(most) as usize);
+        let mut bytes = Vec::with_capacity(file.metadata()?.len().min(most) as usize);
         // One more than may be, so that the sandbox sees that there are too many.
         file.take(most).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        Ok(bytes)
     });
     match read.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped))) {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(format!("module {shown} is not a file; correct the path")),
+        Ok(bytes) => Ok(bytes),
         Err(reason) => Err(format!("module {shown} cannot be read: {reason}; build it, or correct the path")),
     }
 }

@@ -151,6 +151,13 @@ fn a_missing_module_is_refused() {
 }
 
 #[test]
+fn a_module_that_is_a_pipe_is_refused_and_not_waited_for() {
+    let stage = with_module(None, "");
+    assert!(std::process::Command::new("mkfifo").arg(stage.path("h.wasm")).status().unwrap().success());
+    refuses_module(&stage, " cannot be read: expected a file, found a named pipe; build it, or correct the path");
+}
+
+#[test]
 fn an_empty_module_is_refused() {
     refuses_module(&with_module(Some(b""), ""), ": module is empty; expected a WebAssembly component");
 }

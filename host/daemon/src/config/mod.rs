@@ -11,7 +11,7 @@ mod units;
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use pelton_sandbox::{HttpGrant, Limits, Recycle, Secret};
 use pelton_store::{Durability, GroupSpec, StoreOptions, StreamSpec};
 use toml::de::DeTable;
 
-use crate::pump::GroupSettings;
+use crate::{plain_file, pump::GroupSettings};
 
 pub use reader::Fault;
 use reader::{Document, Section};
@@ -205,13 +205,14 @@ impl StoreConfig {
 }
 
 impl Config {
-    /// Reads and checks a file, with the process's environment.
+    /// Reads and checks a file, with the process's environment. A daemon reads it again at every change: a pipe does not do.
     ///
     /// # Errors
     /// Every fault that can be found in one go.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let error = |message| ConfigError { path: path.into(), faults: vec![Fault { line: 0, message }] };
-        let text = std::fs::read_to_string(path).map_err(|reason| {
+        let read = plain_file::read(path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+        let text = read.map_err(|reason| {
             error(format!("cannot be read: {reason}; name another file with -c, or create this one"))
         })?;
         Self::parse(&text, path, &|name| std::env::var(name).ok())

@@ -628,6 +628,20 @@ fn a_file_that_is_not_there_is_named_with_the_remedy() {
     );
 }
 
+#[test]
+fn a_file_that_is_a_pipe_is_refused_and_not_waited_for() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let path = folder.path().join("workers.toml");
+    crate::plain_file::tests::make_pipe(&path);
+    assert_eq!(
+        Config::load(&path).expect_err("refused").to_string(),
+        format!(
+            "{}: cannot be read: expected a file, found a named pipe; name another file with -c, or create this one",
+            path.display()
+        )
+    );
+}
+
 // --- Good ones --------------------------------------------------------------------------------------------------
 
 #[test]
