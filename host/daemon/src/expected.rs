@@ -1,6 +1,6 @@
 //! Events of a file through a module, with no store, and what is expected of each.
 
-use std::{collections::VecDeque, path::Path};
+use std::{collections::VecDeque, fs::File, path::Path};
 
 use anyhow::{Context, bail};
 use pelton_core::{Event, NewEvent, Offset, Timestamp};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     bench::{Bench, Tried},
     cli::Format,
-    lines::{Fields, Lines},
+    lines::{Fields, LINE_BYTES_MAX, Lines, TextLines},
 };
 
 /// The group and stream that a handler sees here.
@@ -40,10 +40,19 @@ pub(crate) struct Difference {
 
 impl Script {
     pub(crate) fn open(module: &Module, events: &Path, format: Format) -> anyhow::Result<Self> {
-        let lines = Lines::open(events, format, Fields::default())?.with_numbers_as_ids();
+        Ok(Self::of(module, Lines::open(events, format, Fields::default())?))
+    }
+
+    pub(crate) fn of(module: &Module, events: Lines) -> Self {
+        let lines = events.with_numbers_as_ids();
         let place = Place { group: NAME.into(), stream: NAME.into(), partition: 0 };
         let bench = Bench::new(module, place, None);
-        Ok(Self { lines, bench, next: 0, batch: 1, tried: VecDeque::new() })
+        Self { lines, bench, next: 0, batch: 1, tried: VecDeque::new() }
+    }
+
+    /// How much memory the state takes that the handler wrote.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.bench.held_bytes()
     }
 
     /// Hands out so many events in a call, to a handler whose group commits at its word or not.
@@ -88,17 +97,29 @@ pub(crate) fn compared(result: &Value) -> Value {
     result
 }
 
-/// Reads what is expected of the events, one a line.
-pub(crate) fn read(file: &Path) -> anyhow::Result<Vec<Value>> {
-    let name = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}; --update writes it"))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let parse = |(index, line)| {
-        let line: Value =
-            serde_json::from_str(line).with_context(|| format!("{name}, line {}: not JSON", index + 1))?;
-        Ok(compared(&line))
-    };
-    lines.map(parse).collect()
+/// What is expected of the events, one a line, read as it is asked for.
+pub(crate) struct Expected {
+    lines: TextLines,
+}
+
+impl Expected {
+    /// What a file says, in lines of up to so many bytes.
+    pub(crate) fn of(file: File, path: &Path, line_bytes_max: u64) -> Self {
+        Self { lines: TextLines::new(file, path.display().to_string(), line_bytes_max) }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.lines.name()
+    }
+
+    /// What is expected of the next event; `None` after the last.
+    pub(crate) fn next(&mut self) -> anyhow::Result<Option<Value>> {
+        let Some((number, line)) = self.lines.next()? else { return Ok(None) };
+        match serde_json::from_str(line) {
+            Ok(line) => Ok(Some(compared(&line))),
+            Err(error) => Err(error).with_context(|| format!("{}, line {number}: not JSON", self.name())),
+        }
+    }
 }
 
 /// Writes down what came out, to be expected from now on.
@@ -117,19 +138,24 @@ pub(crate) fn write(file: &Path, results: &[Value]) -> anyhow::Result<()> {
 /// # Errors
 /// A file that cannot be read, or that is about another number of events.
 pub(crate) fn differences(file: &Path, results: &[Value]) -> anyhow::Result<Vec<Difference>> {
-    let expected = read(file)?;
+    let name = file.display();
+    let opened = File::open(file).with_context(|| format!("cannot read {name}; --update writes it"))?;
+    let mut lines = Expected::of(opened, file, LINE_BYTES_MAX);
+    let mut expected = Vec::new();
+    while let Some(line) = lines.next()? {
+        expected.push(line);
+    }
     if expected.len() != results.len() {
-        let name = file.display();
         bail!("{name} expects {} events, found {}; --update writes it anew", expected.len(), results.len());
     }
-    let pairs = expected.into_iter().zip(results).map(|(expected, result)| {
-        let mut found = compared(result);
-        if expected.get(LOGS).is_none() {
-            found.as_object_mut().map(|fields| fields.remove(LOGS));
-        }
-        (expected, found, result)
-    });
-    let differing = pairs.filter(|(expected, found, _)| expected != found);
-    let event = |result: &Value| result["event"].to_string();
-    Ok(differing.map(|(expected, found, result)| Difference { event: event(result), expected, found }).collect())
+    Ok(expected.into_iter().zip(results).filter_map(|(expected, result)| difference(expected, result)).collect())
+}
+
+/// In what an event came out otherwise than expected.
+pub(crate) fn difference(expected: Value, result: &Value) -> Option<Difference> {
+    let mut found = compared(result);
+    if expected.get(LOGS).is_none() {
+        found.as_object_mut().map(|fields| fields.remove(LOGS));
+    }
+    (expected != found).then(|| Difference { event: result["event"].to_string(), expected, found })
 }

@@ -46,7 +46,7 @@ pub async fn append(common: &Common, args: &AppendArgs) -> anyhow::Result<()> {
             },
             Err(error) => break Err(error),
         }
-        bar.set_position(lines.bytes);
+        bar.set_position(lines.bytes());
         bar.set_message(format!("{appended} events"));
     };
     bar.finish_and_clear();

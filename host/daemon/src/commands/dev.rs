@@ -25,8 +25,8 @@ use crate::{
     cli::{Common, DevArgs, Format},
     config::Config,
     host::declare,
-    lines::{Fields, Lines},
-    output,
+    lines::Lines,
+    output, plain_file,
 };
 use daemon::Daemon;
 use sources::Sources;
@@ -57,7 +57,7 @@ struct Project {
 /// not build is no error: the next change may help.
 pub async fn dev(common: &Common, args: &DevArgs) -> anyhow::Result<u8> {
     let (mut project, config_file) = Project::open(common, args)?;
-    let mut settings = std::fs::read(&config_file).ok();
+    let mut settings = plain_file::read(&config_file).ok();
     let folder = tempfile::Builder::new().prefix("pelton-dev.").tempdir().context("make a temporary folder")?;
     let url = format!("sqlite://{}", folder.path().join("dev.db").display());
     let options = StoreOptions { auto_migrate: true, ..project.config.store.options(true) };
@@ -68,7 +68,7 @@ pub async fn dev(common: &Common, args: &DevArgs) -> anyhow::Result<u8> {
     let mut sources = Sources::watch(&project.dir);
     let mut daemon: Option<Daemon> = None;
     for round in 1_u64.. {
-        let now = std::fs::read(&config_file).ok();
+        let now = plain_file::read(&config_file).ok();
         if now != settings {
             // Streams, groups or grants may be others: whatever it is, a new start has it.
             match reopen(common, args, &*store).await {
@@ -158,9 +158,10 @@ impl Project {
             sleep(LOOK_INTERVAL).await;
         }
         let Some(file) = &self.events else { return Ok(()) };
-        let mut lines = match Lines::open(file, self.format, Fields::default()) {
-            Ok(lines) => lines.with_numbers_as_ids(),
-            Err(error) => return tell(&error),
+        // They are read after every change: what can be read once does not do.
+        let mut lines = match plain_file::open(file) {
+            Ok(opened) => Lines::of(opened, file, self.format).with_numbers_as_ids(),
+            Err(error) => return tell(&anyhow::anyhow!("cannot open {}: {error}", file.display())),
         };
         let mut events: Vec<NewEvent> = Vec::new();
         loop {
