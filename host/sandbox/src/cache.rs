@@ -12,11 +12,11 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    hash::{BuildHasher, RandomState},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{self, Component as Part, Path, PathBuf},
     process,
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -83,11 +83,9 @@ impl Cache {
     pub(crate) fn keep(&self, engine: &Engine, digest: &str, code: &[u8]) -> Option<Component> {
         let path = self.path(digest);
         // The digest first: a file whose digest is not there yet would be taken for damaged.
-        let written = self.write(&seal_of(&path), digest_of(code).as_bytes()).and_then(|()| self.write(&path, code));
-        let kept = match written {
-            Ok(()) => map(engine, &path),
-            Err(error) => Err(error.to_string()),
-        };
+        let kept = self
+            .write(&seal_of(&path), digest_of(code).as_bytes(), |_| Ok(()))
+            .and_then(|()| self.write(&path, code, |unfinished| map(engine, unfinished)));
         self.tidy(&path);
         kept.inspect_err(|fault| {
             tracing::warn!(path = %path.display(), fault, "a compiled module could not be cached");
@@ -149,14 +147,16 @@ impl Cache {
         }
     }
 
-    /// Under another name first, so that no reader ever sees half of it.
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let unfinished =
-            self.dir.join(format!(".{}-{}{UNFINISHED}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    /// Under another name first, so that no reader ever sees half of it. `look` has the file to itself: hosts that share
+    /// the directory may put another in its place as soon as it has its own name.
+    fn write<T>(&self, path: &Path, bytes: &[u8], look: impl FnOnce(&Path) -> Result<T, String>) -> Result<T, String> {
+        let unfinished = self.dir.join(unfinished_name());
+        let said = |error: io::Error| error.to_string();
         let written = create(&unfinished)
             .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()))
-            .and_then(|()| fs::rename(&unfinished, path));
+            .map_err(said)
+            .and_then(|()| look(&unfinished))
+            .and_then(|seen| fs::rename(&unfinished, path).map_err(said).map(|()| seen));
         if written.is_err() {
             // It may never have been made; either way there is nothing more to do about it.
             let _ = fs::remove_file(&unfinished);
@@ -177,9 +177,9 @@ enum Miss {
 /// Loads a file that was found to be ours.
 #[allow(unsafe_code, reason = "wasmtime offers no safe way to load compiled code")]
 fn map(engine: &Engine, path: &Path) -> Result<Component, String> {
-    // SAFETY: the file is what this host or its own compiler wrote: either just now, or its owner and its digest have
-    // shown it, in a directory that belongs to this user and that nobody else may write to or put another in the place of,
-    // as `prepare` has checked. A file is replaced by renaming, never written in place, so what is mapped does not change,
+    // SAFETY: the file is what this host or its own compiler wrote: either just now, under a name that nobody else makes
+    // up, or its owner and its digest have shown it, in a directory that belongs to this user and that nobody else may
+    // write to or put another in the place of, as `prepare` has checked. A file is replaced by renaming, never written in place, so what is mapped does not change,
     // and what was looked at is what is mapped or another one of the same kind. wasmtime checks its own version, the settings and the processor.
     unsafe { Component::deserialize_file(engine, path) }.map_err(|error| format!("{error:#}"))
 }
@@ -197,16 +197,23 @@ fn is_compiled(name: &str) -> bool {
     hex(digest, 64) && hex(compatibility, 16)
 }
 
-/// Whether `write` made up this name: two numbers.
+/// A name for a file that is being written. Two containers that share a cache may both be process 1, so chance keeps their
+/// files apart.
+fn unfinished_name() -> String {
+    // Every state has keys of its own, which the system's chance is the seed of.
+    let chance = RandomState::new().hash_one(process::id());
+    format!(".{}-{chance}{UNFINISHED}", process::id())
+}
+
+/// Whether `unfinished_name` made up this name: two numbers.
 fn is_unfinished(name: &str) -> bool {
     let name = name.strip_prefix('.').and_then(|name| name.strip_suffix(UNFINISHED));
     let numbers = name.and_then(|name| name.split_once('-'));
     numbers.is_some_and(|(process, number)| process.parse::<u32>().is_ok() && number.parse::<u64>().is_ok())
 }
 
+/// Never another's: what has that name already stays.
 fn create(path: &Path) -> io::Result<File> {
-    // Left over from a process of the same number that was killed.
-    let _ = fs::remove_file(path);
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
@@ -250,10 +257,8 @@ fn prepare(dir: &Path) -> Result<PathBuf, String> {
     let dir = trusted_way(dir)?;
     let found = fs::symlink_metadata(&dir).map_err(|error| error.to_string())?;
     check_owner(&found).map_err(|fault| format!("{fault}; make it this user's own, with mode 0700"))?;
-    let probe = dir.join(format!(".{}-probe.tmp", process::id()));
-    let probed = create(&probe);
-    let _ = fs::remove_file(&probe);
-    probed.map_err(|error| format!("cannot be written to: {error}"))?;
+    let probe = dir.join(unfinished_name());
+    create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(|error| format!("cannot be written to: {error}"))?;
     Ok(dir)
 }
 
@@ -323,7 +328,14 @@ fn check_above(found: &Metadata) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeSet,
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
     use super::*;
+    use crate::engine;
 
     #[test]
     fn its_own_files_are_told_from_others() {
@@ -332,9 +344,38 @@ mod tests {
         for other in ["notes.cwasm", "a0-b1.cwasm", &format!("{own}.sha256"), &format!("x{own}"), ".cwasm", "-.cwasm"] {
             assert!(!is_compiled(other), "{other}");
         }
-        assert!(is_unfinished(".123-0.tmp"));
+        assert!(is_unfinished(".123-0.tmp") && is_unfinished(&unfinished_name()));
         for other in ["123-0.tmp", ".a-0.tmp", ".123.tmp", ".123-0.tmp.keep", ".tmp"] {
             assert!(!is_unfinished(other), "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_written_at_once_never_has_one_name() {
+        let names: BTreeSet<String> = (0..1000).map(|_| unfinished_name()).collect();
+        assert_eq!(names.len(), 1000);
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_compiled_whatever_others_put_in_its_place_meanwhile() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let engine = engine::compiling().expect("it starts");
+        let cache = Cache::open(dir.path(), u64::MAX, engine::compatibility(&engine)).expect("it is trusted");
+        let empty = wat::parse_str("(component)").expect("it is well formed");
+        let code = engine.precompile_component(&empty).expect("it compiles");
+        let digest = digest_of(&empty);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Another host on the same folder.
+            scope.spawn(|| {
+                let (theirs, path) = (dir.path().join("theirs"), cache.path(&digest));
+                while !done.load(Ordering::Relaxed) {
+                    fs::write(&theirs, "no code").and_then(|()| fs::rename(&theirs, &path)).expect("it can write");
+                }
+            });
+            let kept = (0..200).filter(|_| cache.keep(&engine, &digest, &code).is_some()).count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(kept, 200);
+        });
     }
 }

@@ -121,6 +121,21 @@ async fn a_cache_that_is_full_loses_what_was_loaded_longest_ago_and_nothing_of_o
 }
 
 #[tokio::test]
+async fn what_a_host_of_the_same_process_id_is_writing_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    // In another container, which shares the cache. It counts its files from 0.
+    let theirs: Vec<String> = (0..1000).map(|number| format!(".{}-{number}.tmp", std::process::id())).collect();
+    for name in &theirs {
+        fs::write(dir.path().join(name), "theirs").unwrap();
+    }
+    load_through(dir.path(), "noop").await;
+    assert_eq!(names_in(dir.path()).len(), theirs.len() + 2);
+    for name in &theirs {
+        assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"theirs", "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_cache_with_room_keeps_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["noop", "noop-batch", "noop"] {
