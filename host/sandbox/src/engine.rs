@@ -7,7 +7,10 @@ use std::{
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::grants::Limits;
+use crate::{
+    grants::Limits,
+    memory::{CORE_INSTANCES_MAX, TABLES_MAX},
+};
 
 /// What host calls get of a call's stack at least, beyond the guest's share.
 const HOST_STACK_BYTES: usize = 1024 * 1024;
@@ -65,15 +68,17 @@ fn config(pool: Option<u32>, stack_bytes: usize, interrupts: bool) -> Config {
     config
 }
 
-/// One slot is address space, not memory. Components of interpreters are some dozens of core modules and tables around
-/// one memory.
+/// One slot is address space, not memory. There are core instances and tables for as many as each instance may have, so
+/// that nobody uses up those of others: the former are counted and nothing else, and all tables together are a small part
+/// of what memories take. Of memories there is one for each, as most have; see [`Worker`](crate::Worker) for what happens
+/// when they are used up.
 fn slots(instances_max: u32) -> PoolingAllocationConfig {
     let mut slots = PoolingAllocationConfig::default();
     slots.total_component_instances(instances_max);
     slots.total_memories(instances_max);
     slots.total_stacks(instances_max);
-    slots.total_core_instances(instances_max.saturating_mul(8));
-    slots.total_tables(instances_max.saturating_mul(4));
+    slots.total_core_instances(instances_max.saturating_mul(CORE_INSTANCES_MAX));
+    slots.total_tables(instances_max.saturating_mul(TABLES_MAX));
     slots.max_tables_per_module(4);
     slots.table_elements(usize::try_from(Limits::TABLE_ELEMENTS_MOST).unwrap_or(usize::MAX));
     slots.max_core_instance_size(4 * 1024 * 1024);

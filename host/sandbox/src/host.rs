@@ -17,6 +17,7 @@ use crate::{
     memory::MemoryLimiter,
     moment::{Dice, Die, EventTime, Moment, StandingStill},
     redact::Redactor,
+    resting::Places,
     state::StateReader,
     usage::Usage,
 };
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) grants: Arc<Grants>,
     pub(crate) usage: Arc<Usage>,
     pub(crate) host_memory: Arc<Tenant>,
+    /// Where all instances of the engine rest.
+    pub(crate) engine_places: Arc<Places>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) net: Arc<Net>,

@@ -6,10 +6,16 @@ use wasmtime::ResourceLimiter;
 
 use crate::{grants::Limits, host_memory::Tenant, usage::Usage};
 
-/// A component is many core modules linked together; `componentize-py` makes some dozens, with one memory.
-const CORE_INSTANCES_MAX: usize = 500;
-const TABLES_MAX: usize = 100;
-const MEMORIES_MAX: usize = 20;
+/// A component is many core modules linked together: `componentize-py` makes 14 to 40, or some dozens more with Python
+/// packages that are native code.
+pub(crate) const CORE_INSTANCES_MAX: u32 = 200;
+
+/// Compilers make 2.
+pub(crate) const TABLES_MAX: u32 = 16;
+
+/// Compilers make 1, and that of JavaScript 2. The engine has slots for one an instance, so those with more take the place
+/// of others; those who put components together need some.
+pub(crate) const MEMORIES_MAX: u32 = 8;
 
 /// What an instance wanted and did not get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,15 +142,15 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn instances(&self) -> usize {
-        CORE_INSTANCES_MAX
+        CORE_INSTANCES_MAX as usize
     }
 
     fn tables(&self) -> usize {
-        TABLES_MAX
+        TABLES_MAX as usize
     }
 
     fn memories(&self) -> usize {
-        MEMORIES_MAX
+        MEMORIES_MAX as usize
     }
 }
 

@@ -149,6 +149,7 @@ impl Module {
             grants: Arc::clone(&self.grants),
             usage: Arc::clone(&self.usage),
             host_memory: Arc::new(Tenant::new(&self.surroundings.host_memory)),
+            engine_places: Arc::clone(&self.surroundings.realm.places),
             settings: Arc::clone(&self.settings),
             redactor: Arc::clone(&self.redactor),
             net: Arc::clone(&self.surroundings.net),

@@ -10,6 +10,7 @@ use crate::{
     error::{LoadError, SandboxError},
     grants::Limits,
     linkers::Linkers,
+    resting::Places,
     ticker::{Clock, Ticker},
 };
 
@@ -20,6 +21,8 @@ const OTHERS_MAX: usize = 4;
 pub(crate) struct Realm {
     pub(crate) engine: Engine,
     pub(crate) linkers: Linkers,
+    /// Where its instances rest: each has a part of its pool.
+    pub(crate) places: Arc<Places>,
     stack_bytes: u64,
     /// Whether guests are neither limited nor broken off on it.
     pub(crate) is_unlimited: bool,
@@ -80,7 +83,7 @@ impl Realm {
     fn new(instances_max: u32, stack_bytes: u64, is_unlimited: bool) -> wasmtime::Result<Self> {
         let engine = engine::new(instances_max, usize::try_from(stack_bytes)?, !is_unlimited)?;
         let linkers = Linkers::new(&engine)?;
-        Ok(Self { engine, linkers, stack_bytes, is_unlimited })
+        Ok(Self { engine, linkers, places: Arc::default(), stack_bytes, is_unlimited })
     }
 
     /// Refuses another size of stack than it has.

@@ -36,6 +36,16 @@ impl Places {
         false
     }
 
+    /// Has so many instances go, if there are as many; says whether any went. Looks at them as [`Self::give_up_until`].
+    pub(crate) fn give_up(&self, count: usize) -> bool {
+        let mut gone = 0;
+        self.give_up_until(|| {
+            gone += 1;
+            gone >= count
+        });
+        gone > 0
+    }
+
     fn next(&self) -> Option<Arc<dyn Resting>> {
         let mut places = self.places();
         let place = places.pop_front()?;

@@ -43,8 +43,9 @@ pub struct SandboxOptions {
     pub compiler: Option<CompilerProgram>,
     /// Modules compiled at the same time; at least 1. Each takes a processor and some hundred MiB for an interpreter.
     pub compilations_max: usize,
-    /// Instances alive at the same time, one for each partition that is at work. Takes address space, not memory; calls
-    /// over it end as [`StoreUnavailable`](pelton_core::Outcome::StoreUnavailable).
+    /// Instances alive at the same time, one for each partition that is at work, and their memories. Takes address space,
+    /// not memory. Instances that rest make way for those over it; when all are at work, further calls end as
+    /// [`StoreUnavailable`](pelton_core::Outcome::StoreUnavailable).
     pub instances_max: u32,
     /// Linear memory of all instances of all handlers together, in bytes; `None` is three quarters of what the machine
     /// has. Calls that fail because others have it end as

@@ -55,7 +55,7 @@ pub(crate) fn broken_off(error: &wasmtime::Error, host: &Host, limits: &Limits) 
         }
         None => {}
     }
-    if error.is::<PoolConcurrencyLimitError>() {
+    if is_pool_used_up(error) {
         host.shared.usage.refused.fetch_add(1, Ordering::Relaxed);
         // Not the handler's fault, so it must not cost an attempt; trying again when others are idle helps.
         return Outcome::StoreUnavailable(format!("this host has no room for another instance: {error}"));
@@ -88,6 +88,11 @@ pub(crate) fn broken_off(error: &wasmtime::Error, host: &Host, limits: &Limits) 
         None => error.root_cause().to_string(),
     };
     Outcome::Trapped(reason(&what, error, host))
+}
+
+/// Whether the engine has no slot left for a part of an instance: others have them.
+pub(crate) fn is_pool_used_up(error: &wasmtime::Error) -> bool {
+    error.is::<PoolConcurrencyLimitError>()
 }
 
 /// What a call comes to that failed because other handlers have the memory. Not its fault, so it must not cost an

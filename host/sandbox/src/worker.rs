@@ -17,7 +17,7 @@ use crate::{
     inspect::{Handler, World},
     ledger::Ledger,
     log::LogLevel,
-    memory::Denied,
+    memory::{Denied, MEMORIES_MAX},
     module::Place,
     resting::Resting,
     stop,
@@ -30,10 +30,14 @@ const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an instance is kept from those that wait for one, in the middle of a batch.
 const TURN_MS: u64 = 1000;
 
+/// How many resting instances make way, from try to try, for one that finds no slot left in the engine. Each of them has
+/// a memory, so what they leave is enough for one that has as many as it may, unless others are faster.
+const MAKE_WAY: [usize; 2] = [1, MEMORIES_MAX as usize];
+
 /// The handler of one partition. Its instance is made at the first call and stays warm across batches. It is dropped after
 /// a trap, an interruption or an error of the host, because nothing is known of its memory then; when
 /// [`Recycle`](crate::Recycle) says so; when [`limits.instances`](crate::Limits::instances) are alive and another
-/// partition needs one; and when another handler needs its memory.
+/// partition needs one; and when another handler needs its memory, or its slot in the engine.
 pub struct Worker {
     caller: Caller,
     bed: Arc<Bed>,
@@ -97,7 +101,7 @@ impl Worker {
 
     /// The instance rests until the next call, if nobody else waits for one.
     fn lay_down(&mut self, instance: Option<Instance>) {
-        let Shared { grants, usage, host_memory, .. } = &*self.caller.shared;
+        let Shared { grants, usage, host_memory, engine_places, .. } = &*self.caller.shared;
         let Some(instance) = instance else { return };
         let must_make_way = self.caller.must_make_way(&instance);
         *self.bed.instance() = Some(instance);
@@ -105,6 +109,7 @@ impl Worker {
             let bed: Arc<dyn Resting> = Arc::clone(&self.bed) as Arc<dyn Resting>;
             usage.gate.places.add(Arc::downgrade(&bed));
             host_memory.add_resting(Arc::downgrade(&bed));
+            engine_places.add(Arc::downgrade(&bed));
             self.is_known = true;
         }
         // One that came by in between has looked into the bed too early, or is seen here. Who waits for memory comes again.
@@ -321,30 +326,51 @@ impl Caller {
 
     async fn instantiate(&self) -> Result<Instance, Outcome> {
         let alive = self.admit().await?;
+        let Shared { engine_places, console, deadline, .. } = &*self.shared;
+        let mut ways = MAKE_WAY.into_iter();
+        loop {
+            let (store, started) = self.start().await;
+            let error = match started {
+                Ok(exports) => {
+                    self.shared.usage.instances_made.fetch_add(1, Ordering::Relaxed);
+                    let memory_mark_bytes = self.memory_mark_bytes(store.data().memory.bytes());
+                    let made_ms = deadline.now_ms();
+                    return Ok(Instance {
+                        store,
+                        exports,
+                        calls: 0,
+                        owes: false,
+                        made_ms,
+                        memory_mark_bytes,
+                        _alive: alive,
+                    });
+                }
+                Err(error) => error,
+            };
+            let may_try_again =
+                stop::is_pool_used_up(&error) && ways.next().is_some_and(|count| engine_places.give_up(count));
+            if !may_try_again {
+                console.end();
+                return Err(stop::broken_off(&error, store.data(), &self.shared.grants.limits));
+            }
+        }
+    }
+
+    /// Makes an instance from nothing.
+    async fn start(&self) -> (Store<Host>, wasmtime::Result<Exports>) {
         self.shared.moment.start();
         let mut store = Store::new(self.engine(), Host::new(Arc::clone(&self.shared)));
         if !self.shared.is_unlimited {
             self.limit(&mut store);
         }
         let deadline = &self.shared.deadline;
-        let instantiated = match &*self.handler {
+        let started = match &*self.handler {
             Handler::Worker(handler) => {
                 deadline.watch(handler.instantiate_async(&mut store)).await.map(Exports::Worker)
             }
             Handler::Batch(handler) => deadline.watch(handler.instantiate_async(&mut store)).await.map(Exports::Batch),
         };
-        match instantiated {
-            Ok(exports) => {
-                self.shared.usage.instances_made.fetch_add(1, Ordering::Relaxed);
-                let memory_mark_bytes = self.memory_mark_bytes(store.data().memory.bytes());
-                let made_ms = deadline.now_ms();
-                Ok(Instance { store, exports, calls: 0, owes: false, made_ms, memory_mark_bytes, _alive: alive })
-            }
-            Err(error) => {
-                self.shared.console.end();
-                Err(stop::broken_off(&error, store.data(), &self.shared.grants.limits))
-            }
-        }
+        (store, started)
     }
 
     /// What an instance may have, and when it is broken off.

@@ -179,13 +179,18 @@ async fn what_unfolds_into_many_parts_at_its_start_is_held_by_the_bounds_on_them
             text
         })
     };
-    for (count, part) in [(600, ""), (101, "(table 1 funcref)"), (21, "(memory 1)"), (15, "(memory 100)")] {
+    for (count, part) in [(201, ""), (17, "(table 1 funcref)"), (9, "(memory 1)"), (5, "(memory 300)")] {
         let mut stage = stage(handler_with(&parts(count, part), "", ""), grants()).await;
         let outcome = stage.call(&[event(0, "ok", "")]).await.outcome;
         assert!(outcome.is_failure(), "{count} of {part}: {outcome:?}");
         gone(&mut stage);
     }
-    let mut few = stage(handler_with(&parts(15, "(memory 1) (table 1 funcref)"), "", ""), grants()).await;
+    // More than any compiler makes: 40 core instances, 2 tables, 2 memories.
+    let few = parts(7, "(memory 1) (table 1 funcref)")
+        + "(component $more "
+        + &parts(100, "")
+        + ") (instance (instantiate $more))";
+    let mut few = stage(handler_with(&few, "", ""), grants()).await;
     assert_eq!(few.call(&[event(0, "ok", "")]).await.outcome, Outcome::Done);
 }
 
@@ -526,6 +531,74 @@ async fn an_instance_that_owes_keeps_its_memory_whoever_wants_it() {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(owes.worker.call(&[event(1, "attack", "")], 1, true).await.outcome, Outcome::Done);
     assert_eq!(count(&owes.module.usage().instances_made), 1);
+}
+
+/// Partitions of a handler whose instances have so many memories in all. Each has one that rests.
+async fn resting(sandbox: &Sandbox, partitions: usize, memories: usize) -> Vec<Stage> {
+    let more = (1..memories).fold("(core module $more (memory 1))".to_owned(), |mut text, _| {
+        text.push_str("(core instance (instantiate $more))");
+        text
+    });
+    let module = sandbox.load(handler_with(&more, "", "").into(), grants(), Arc::default()).await.unwrap();
+    let mut stages = Vec::new();
+    for _ in 0..partitions {
+        let mut stage = Stage::around(module.clone());
+        assert_eq!(stage.call(&[event(0, "ok", "")]).await.outcome, Outcome::Done);
+        stages.push(stage);
+    }
+    stages
+}
+
+/// With room for so many instances, if none is of many parts.
+fn small(instances_max: u32) -> Sandbox {
+    Sandbox::new(SandboxOptions { instances_max, ..SandboxOptions::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn a_handler_whose_resting_instances_fill_the_pool_makes_way_for_another() {
+    for (partitions, memories) in [(8, 1), (2, 4)] {
+        let sandbox = small(8);
+        let hog = resting(&sandbox, partitions, memories).await;
+        let usage = hog[0].module.usage();
+        assert_eq!(count(&usage.instances), partitions as u64, "they fill it");
+        let module = sandbox.load(guest("noop").into(), grants(), Arc::default()).await.unwrap();
+        let mut other = Stage::around(module);
+        assert_eq!(other.call(&[event(0, "ok", "")]).await.outcome, Outcome::Done);
+        assert_eq!(count(&usage.instances), partitions as u64 - 1, "no more made way than had to");
+        assert_eq!(count(&other.module.usage().refused), 0);
+    }
+}
+
+#[tokio::test]
+async fn one_of_many_parts_gets_the_room_of_several_that_rest() {
+    let sandbox = small(10);
+    let rest = resting(&sandbox, 10, 1).await;
+    let large = resting(&sandbox, 1, 8).await;
+    assert!(count(&rest[0].module.usage().instances) <= 2 && large[0].worker.memory_bytes() > 0);
+}
+
+#[tokio::test]
+async fn an_engine_of_another_stack_makes_no_way_as_its_pool_is_its_own() {
+    let sandbox = small(1);
+    let limits = Limits { stack_bytes: 2 << 20, ..Limits::default() };
+    let module = sandbox.load(guest("noop").into(), limited(limits), Arc::default()).await.unwrap();
+    let mut elsewhere = Stage::around(module);
+    assert_eq!(elsewhere.call(&[event(0, "ok", "")]).await.outcome, Outcome::Done);
+    let (first, second) = (resting(&sandbox, 1, 1).await, resting(&sandbox, 1, 1).await);
+    assert_eq!((first[0].worker.memory_bytes(), count(&second[0].module.usage().instances)), (0, 1));
+    assert!(elsewhere.worker.memory_bytes() > 0, "it was in nobody's way");
+}
+
+#[tokio::test]
+async fn an_instance_that_owes_keeps_its_place_in_the_pool_and_who_comes_too_late_costs_no_attempt() {
+    let sandbox = small(1);
+    let module = sandbox.load(guest("noop").into(), grants(), Arc::default()).await.unwrap();
+    let (mut owes, mut waits) = (Stage::around(module.clone()), Stage::around(module));
+    assert_eq!(owes.worker.call(&[event(0, "ok", "")], 1, true).await.outcome, Outcome::Done);
+    let outcome = waits.call(&[event(0, "ok", "")]).await.outcome;
+    assert!(matches!(&outcome, Outcome::StoreUnavailable(reason) if reason.contains("no room")), "{outcome:?}");
+    assert_eq!(count(&waits.module.usage().refused), 1);
+    assert!(owes.worker.memory_bytes() > 0);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -317,14 +317,20 @@ async fn without_address_space_to_set_aside_handlers_run_all_the_same() {
 }
 
 #[tokio::test]
-async fn more_instances_than_there_is_room_for_are_not_the_handlers_failure() {
+async fn more_instances_at_work_than_there_is_room_for_are_not_the_handlers_failure() {
     let options = SandboxOptions { instances_max: 1, ..SandboxOptions::default() };
-    let module = Sandbox::new(options).unwrap().load(guest("noop").into(), grants(), Arc::default()).await.unwrap();
+    let module =
+        Sandbox::new(options).unwrap().load(guest("misbehave").into(), grants(), Arc::default()).await.unwrap();
     let (mut first, mut second) = (Stage::around(module.clone()), Stage::around(module));
-    assert_eq!(first.call(&[event(0, "ok", "")]).await.outcome, Outcome::Done);
+    let (usage, interrupt) = (Arc::clone(first.module.usage()), first.interrupt.clone());
+    let busy = tokio::spawn(async move { first.call(&[event(0, "loop", "")]).await });
+    while usage.instances_made.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let crowded = second.call(&[event(0, "ok", "")]).await.outcome;
     assert!(matches!(&crowded, Outcome::StoreUnavailable(reason) if reason.contains("no room")), "{crowded:?}");
-    first.worker.forget_instance();
+    interrupt.trigger();
+    assert_eq!(busy.await.unwrap().outcome, Outcome::Interrupted);
     assert_eq!(second.call(&[event(0, "ok", "")]).await.outcome, Outcome::Done);
 }
 
