@@ -139,6 +139,7 @@ impl Host {
             host: id.to_string(),
             labels: config.host.labels.clone(),
             cleanup_interval: config.host.cleanup_interval,
+            clock,
         };
         let presence = Presence::start(config.store.url.clone(), store_options, identity).await?;
         let standing = presence.standing();

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{membership::Standing, share::Share};
+use crate::{membership::Standing, share::Share, time::Clock};
 
 /// How often to look, should no change wake this host: what a crash costs before its grace period begins.
 const LOOK_INTERVAL: Duration = Duration::from_millis(150);
@@ -30,6 +30,9 @@ const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// How often each group's active consumers are told in the log.
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
+/// A clock that was behind by so much is worth a word: more than a slow answer, or two clocks that do not go alike.
+const BEHIND_MS: u64 = 1000;
+
 /// One host's view of all.
 pub(crate) struct Overseer {
     pub(crate) store: Arc<dyn Store>,
@@ -37,6 +40,8 @@ pub(crate) struct Overseer {
     /// Only a host that trusts itself judges others.
     pub(crate) standing: watch::Receiver<Option<Standing>>,
     pub(crate) cleanup_interval: Duration,
+    /// This host's, which goes by the store's.
+    pub(crate) clock: Clock,
     /// Asks this host's own membership for a heartbeat.
     pub(crate) nudge: Arc<Notify>,
 }
@@ -54,6 +59,7 @@ impl Overseer {
             if self.standing.borrow().is_some() {
                 match timeout(REQUEST_MAX, self.store.survey()).await {
                     Ok(Ok(survey)) => {
+                        self.keep_time(&survey);
                         if !self.stands(&survey) {
                             // Others gave this host up. Its next heartbeat would be told so, some time.
                             self.nudge.notify_one();
@@ -93,6 +99,14 @@ impl Overseer {
             let pause = pause.max(share.pause_after(looked.elapsed())).min(PAUSE_MAX).min(due);
             sleep(pause).await;
             self.store.membership_changed(LOOK_INTERVAL.min(due).saturating_sub(pause)).await;
+        }
+    }
+
+    /// While a machine sleeps or is paused its clock stands still, and the store's goes on.
+    fn keep_time(&self, survey: &Survey) {
+        let behind_ms = self.clock.learn(survey.now);
+        if behind_ms >= BEHIND_MS {
+            warn!(host = self.host, behind_ms, "this host's clock was behind the store's: was the machine asleep?");
         }
     }
 

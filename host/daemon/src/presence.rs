@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::{
     membership::{Member, Standing, Wishes},
     overseer::Overseer,
+    time::Clock,
 };
 
 /// How long leaving may take.
@@ -35,6 +36,8 @@ pub(crate) struct Identity {
     pub(crate) host: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) cleanup_interval: Duration,
+    /// Is told the store's time again and again.
+    pub(crate) clock: Clock,
 }
 
 impl Presence {
@@ -101,7 +104,7 @@ async fn live(
     registered: oneshot::Sender<Result<(), StoreError>>,
     left: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
-    let Identity { host, labels, cleanup_interval } = identity;
+    let Identity { host, labels, cleanup_interval, clock } = identity;
     let watched = standing.subscribe();
     let nudge = Arc::new(Notify::new());
     let overseer = Overseer {
@@ -109,6 +112,7 @@ async fn live(
         host: host.clone(),
         standing: watched.clone(),
         cleanup_interval,
+        clock,
         nudge: nudge.clone(),
     };
     let member = Member { store: store.clone(), host, labels, wishes, standing, nudge };

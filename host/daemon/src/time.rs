@@ -1,35 +1,55 @@
 //! Times as people and programs read them, and the one clock of a running host.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use pelton_core::Timestamp;
 use tokio::time::{Duration, Instant};
 
-/// The host's clock: the machine's wall clock when the host started, moved on by the monotonic one. A jump of the wall
+/// The longest wait for a time: what is learnt of the time meanwhile counts after it.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The host's clock: the store's when the host started, moved on by the machine's monotonic one. A jump of the machine's wall
 /// clock moves no time-out, and tests turn it by pausing tokio's time.
+///
+/// The monotonic clock stands still while a machine is asleep or paused, so [`Self::learn`] tells what the store says later.
+/// Copies tell the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
-    wall: Timestamp,
+    /// What the store's clock showed at `start`, as far as is known, in milliseconds. Never freed: a process is one host,
+    /// and has one clock.
+    wall_ms: &'static AtomicU64,
 }
 
 impl Clock {
-    /// A clock that begins at this wall time, now.
+    /// A clock that begins at this time, now. It stays in memory until the process ends.
     #[must_use]
     pub fn starting_at(wall: Timestamp) -> Self {
-        Self { start: Instant::now(), wall }
+        Self { start: Instant::now(), wall_ms: Box::leak(Box::new(AtomicU64::new(wall.0))) }
     }
 
-    /// The time.
+    /// The time. It never goes back.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.wall.plus_ms(self.start.elapsed().as_millis() as u64)
+        Timestamp(self.wall_ms.load(Ordering::Relaxed)).plus_ms(self.elapsed_ms())
     }
 
-    /// When a time will be, for timers; a time that is past is now.
+    /// The store says that it is so late, or was a moment ago. A clock that is behind is put forward; one that is ahead goes
+    /// on, since times that were stored by it must not be in the future for itself. Says by how many milliseconds it was
+    /// behind.
+    pub fn learn(&self, now: Timestamp) -> u64 {
+        let wall_ms = now.0.saturating_sub(self.elapsed_ms());
+        wall_ms.saturating_sub(self.wall_ms.fetch_max(wall_ms, Ordering::Relaxed))
+    }
+
+    /// When to look whether a time has come, for timers: then, or in 10 s if that is sooner. A time that is past is now.
     #[must_use]
     pub fn instant(&self, at: Timestamp) -> Instant {
-        // A day at a time, since an instant far away overflows; whoever waits asks again.
-        let ms = at.0.saturating_sub(self.now().0).min(24 * 60 * 60 * 1000);
-        Instant::now() + Duration::from_millis(ms)
+        Instant::now() + Duration::from_millis(at.0.saturating_sub(self.now().0)).min(WAIT_MAX)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
     }
 }
 
@@ -50,6 +70,28 @@ pub fn show(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_stood_still_is_put_forward_and_never_back() {
+        let clock = Clock::starting_at(Timestamp(1000));
+        let copy = clock;
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!(clock.now(), Timestamp(1500));
+        for (told, behind, now) in [(1500, 0, 1500), (1200, 0, 1500), (0, 0, 1500), (9500, 8000, 9500), (9000, 0, 9500)]
+        {
+            assert_eq!((clock.learn(Timestamp(told)), copy.now()), (behind, Timestamp(now)), "told {told}");
+        }
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!(copy.now(), Timestamp(10_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_time_asks_again_before_long() {
+        let clock = Clock::starting_at(Timestamp(1000));
+        let wait = |at| clock.instant(Timestamp(at)) - Instant::now();
+        assert_eq!([0, 1000, 1200].map(wait).map(|wait| wait.as_millis()), [0, 0, 200]);
+        assert_eq!([1000 + 3_600_000, u64::MAX].map(wait), [WAIT_MAX; 2]);
+    }
 
     #[test]
     fn a_time_is_read_as_it_is_written() {

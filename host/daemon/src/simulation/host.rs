@@ -56,9 +56,10 @@ impl SimulatedHost {
         let store: Arc<dyn Store> = Arc::<Link>::clone(&link);
         let dice = network.dice.clone();
         let pump_ended = Arc::new(Notify::new());
+        let clock = Clock::starting_at(network.now());
         let surroundings = Surroundings {
             store: Arc::clone(&store),
-            clock: Clock::starting_at(network.now()),
+            clock,
             lane: Lane::default(),
             chance: Arc::new(move || dice.chance()),
             pump_ended: Arc::clone(&pump_ended),
@@ -85,6 +86,7 @@ impl SimulatedHost {
             host: host.clone(),
             standing: publish.subscribe(),
             cleanup_interval: Duration::from_secs(10),
+            clock,
             nudge: Arc::clone(&nudge),
         };
         let labels = BTreeMap::new();

@@ -42,6 +42,7 @@ use crate::{
     group::{RunningGroup, Surroundings, Versions},
     handler::Lane,
     membership::{Member, Standing, Wishes},
+    overseer::Overseer,
     pump::GroupSettings,
     time::Clock,
 };
@@ -610,6 +611,40 @@ async fn a_host_whose_lock_is_lost_stops_trusting_itself_at_once() {
     let renewed = |now: &Option<Standing>| now.as_ref().is_some_and(|now| now.session != session);
     standing.wait_for(renewed).await.expect("the member lives");
     assert!(!trust.holds() && lost.elapsed() < Duration::from_millis(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_was_asleep_goes_by_the_stores_time_again() {
+    const HOUR_MS: i64 = 3_600_000;
+    let (began, slept_ms) = (Instant::now(), Arc::new(AtomicI64::new(0)));
+    let passed = Arc::clone(&slept_ms);
+    let now =
+        move || START.0.saturating_add_signed(began.elapsed().as_millis() as i64 + passed.load(Ordering::Relaxed));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(move || Timestamp(now()))));
+    let (mut member, _wishes, standing) = member(Arc::clone(&store));
+    member.wishes = watch::channel(Wishes::default()).1;
+    member.register().await.expect("registered");
+    let clock = Clock::starting_at(START);
+    let overseer = Overseer {
+        store,
+        host: "host".into(),
+        standing,
+        cleanup_interval: Duration::from_secs(10),
+        clock,
+        nudge: Arc::new(Notify::new()),
+    };
+    tokio::spawn(overseer.live());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(clock.now(), START.plus_ms(1000));
+
+    // Only others saw that time go by.
+    slept_ms.store(HOUR_MS, Ordering::Relaxed);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(clock.now(), START.plus_ms(2000 + HOUR_MS as u64));
+    // Somebody puts the store's clock back.
+    slept_ms.store(0, Ordering::Relaxed);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(clock.now(), START.plus_ms(3000 + HOUR_MS as u64));
 }
 
 /// Found while the hand-over was searched: a host that gave up an acquisition owned the partition after all, and nobody else
