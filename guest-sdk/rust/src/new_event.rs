@@ -46,7 +46,7 @@ impl NewEvent {
     ///
     /// # Errors
     ///
-    /// A permanent error if `T` has no JSON form, as a map whose keys are not strings.
+    /// A permanent error that names the place if `T` has no JSON form, as a map whose keys are not strings, or NaN.
     #[cfg(feature = "json")]
     pub fn json<T: serde::Serialize + ?Sized>(kind: impl Into<String>, payload: &T) -> Result<Self, Error> {
         let kind = kind.into();

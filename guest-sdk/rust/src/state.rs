@@ -49,7 +49,8 @@ pub fn get_json<T: serde::de::DeserializeOwned>(key: &str) -> Result<Option<T>, 
 ///
 /// # Errors
 ///
-/// As [`set`], and a permanent error if `T` has no JSON form.
+/// As [`set`], and a permanent error that names the place if `T` has no JSON form, as a map whose keys are not strings, or
+/// NaN.
 #[cfg(feature = "json")]
 pub fn set_json<T: serde::Serialize + ?Sized>(key: &str, value: &T) -> Result<(), Error> {
     set(key, crate::json::write(value, format_args!("state {key:?}"))?)

@@ -202,8 +202,34 @@ fn a_panic_in_a_step_is_a_mistake() {
 fn a_value_that_does_not_fit_its_version_is_refused_by_name_and_path() {
     assert_eq!(
         refused::<V1>(r#"{"version":1,"readable_from":1,"value":{"count":"five"}}"#),
-        Error::permanent("state \"k\": value.count: invalid type: string \"five\", expected u64 at line 1 column 54")
+        Error::permanent("state \"k\": count: invalid type: string \"five\", expected u64 at line 1 column 54")
     );
+    assert_eq!(
+        refused::<V1>(r#"{"value":7,"version":1,"readable_from":1}"#),
+        Error::permanent("state \"k\": invalid type: integer `7`, expected struct V1 at line 1 column 10")
+    );
+    assert_eq!(
+        refused::<V3>(r#"{"version":3,"readable_from":3,"value":{}}"#),
+        Error::permanent("state \"k\": counts: missing field `counts` at line 1 column 41")
+    );
+}
+
+/// Errors name what the handler has, not what it is wrapped in.
+#[test]
+fn a_member_called_value_is_named() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Price {
+        value: f64,
+    }
+    impl Versioned for Price {
+        const VERSION: u32 = 1;
+    }
+    assert_eq!(
+        refused::<Price>(r#"{"version":1,"readable_from":1,"value":{"value":"x"}}"#),
+        Error::permanent("state \"k\": value: invalid type: string \"x\", expected f64 at line 1 column 51")
+    );
+    let error = Host::new().call(|| state::set_versioned("k", &Price { value: f64::NAN })).expect_err("no number");
+    assert!(error.reason().starts_with("state \"k\": value: expected a finite number, found NaN"), "{error}");
 }
 
 #[test]

@@ -23,6 +23,12 @@ pub(super) fn of(problem: &serde_json::Error, json: &[u8]) -> String {
     path
 }
 
+/// The path to the value that is missing at the end of a JSON text.
+#[cfg(feature = "std")]
+pub(super) fn at_end(json: &[u8]) -> String {
+    at(json, 1, json.len())
+}
+
 /// What an object or array that is still open has come to.
 enum Step<'a> {
     /// The name of a member; none before the first one and after a comma.

@@ -126,7 +126,8 @@ pub fn get_versioned<T: Versioned>(key: &str) -> Result<Option<T>, Error> {
 /// As [`set_json`](super::set_json).
 pub fn set_versioned<T: Versioned>(key: &str, value: &T) -> Result<(), Error> {
     const { check_format::<T>() };
-    super::set_json(key, &Envelope { version: T::VERSION, readable_from: T::READABLE_FROM, value })
+    let envelope = Envelope { version: T::VERSION, readable_from: T::READABLE_FROM, value };
+    super::set(key, json::write_within(VALUE, &envelope, format_args!("state {key:?}"))?)
 }
 
 const fn check_format<T: Versioned>() {
@@ -142,6 +143,9 @@ struct Envelope<T> {
     readable_from: u32,
     value: T,
 }
+
+/// The member that the handler's own value is. Errors name what lies in it from there on, as in all SDKs.
+const VALUE: &str = "value";
 
 /// In JSON there is one kind of number: 1.0 is 1.
 fn whole<'de, D: Deserializer<'de>>(number: D) -> Result<u32, D::Error> {
@@ -216,7 +220,7 @@ impl<'a> Older<'a> {
     fn decode<T: Versioned>(self) -> Result<T, Error> {
         let what = format_args!("state {:?}", self.key);
         if self.in_envelope {
-            json::read(self.json, what).map(|Envelope { value, .. }| value)
+            json::read_within(VALUE, self.json, what).map(|Envelope { value, .. }| value)
         } else {
             json::read(self.json, what)
         }
