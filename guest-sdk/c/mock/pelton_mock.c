@@ -22,6 +22,7 @@ typedef struct pair {
 
 static list emitted, logged, writes, settings, refusals;
 static size_t emitted_kept, writes_kept, progress, commits;
+static size_t in_hand = SIZE_MAX; /* events of the call; outside of one nobody counts */
 static jmp_buf *trap;
 
 /* --- lists -------------------------------------------------------------------------------------------------------- */
@@ -150,8 +151,13 @@ static void keep_effects(void)
 
 void pelton_progress_handled(size_t count)
 {
+    if (count > in_hand)
+        count = in_hand;
+    if (count < progress)
+        return;
     progress = count;
-    keep_effects();
+    if (count > 0)
+        keep_effects();
 }
 
 void pelton_checkpoint_commit(void)
@@ -181,6 +187,7 @@ static pelton_result call(pelton_handler *handler, pelton_batch_handler *batch_h
     }
     keep_effects();
     progress = 0;
+    in_hand = count;
 
     jmp_buf here;
     pelton_result result;
@@ -190,6 +197,7 @@ static pelton_result call(pelton_handler *handler, pelton_batch_handler *batch_h
     else
         result = (pelton_result){ .outcome = PELTON_TRANSIENT, .reason = pelton_mock_logged(logged.length - 1)->message };
     trap = NULL;
+    in_hand = SIZE_MAX;
 
     if (result.outcome != PELTON_OK) {
         emitted.length = emitted_kept;

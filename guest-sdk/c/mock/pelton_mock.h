@@ -31,7 +31,8 @@ typedef pelton_result pelton_batch_handler(const pelton_event *events, size_t co
  * is for the host; a failed assert() ends the test, as everywhere. */
 pelton_result pelton_mock_handle(pelton_handler *handler, const pelton_event *event);
 
-/* Handles a batch. If it fails, the effects up to the last pelton_progress_handled() stay. */
+/* Handles a batch. If it fails, the effects up to the last pelton_progress_handled() stay. As in the real host, more than
+ * there are is all of them, fewer than before is no news, and of none there is nothing to keep. */
 pelton_result pelton_mock_handle_batch(pelton_batch_handler *handler, const pelton_event *events, size_t count);
 
 typedef struct pelton_mock_event {

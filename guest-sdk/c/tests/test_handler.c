@@ -67,6 +67,40 @@ static void effects_of_a_failure_do_not(void)
     assert(strcmp(pelton_mock_state("seen"), "two") == 0);
 }
 
+static size_t steps[3];
+
+static pelton_result handle_in_steps(const pelton_event *events, size_t count)
+{
+    (void)events, (void)count;
+    for (size_t i = 0; i < 3; i++) {
+        PELTON_TRY(pelton_state_set_text("step", pelton_format("%zu", i)));
+        pelton_progress_handled(steps[i]);
+    }
+    return pelton_transient("no luck");
+}
+
+static void progress_is_taken_as_the_host_takes_it(void)
+{
+    const struct {
+        size_t steps[3], progress;
+        const char *kept;
+    } cases[] = {
+        { { 0, 0, 0 }, 0, NULL }, /* of none there is nothing to keep */
+        { { 2, 1, 0 }, 2, "0" }, /* going back is no news */
+        { { 2, 2, 1 }, 2, "1" },
+        { { 1, 9, 2 }, 2, "2" }, /* no more than there are */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        memcpy(steps, cases[i].steps, sizeof steps);
+        const pelton_event batch[] = { { .kind = "one" }, { .kind = "two" } };
+        assert(pelton_mock_handle_batch(handle_in_steps, batch, 2).outcome == PELTON_TRANSIENT);
+        const char *kept = pelton_mock_state("step");
+        assert(pelton_mock_progress() == cases[i].progress);
+        assert(cases[i].kept ? kept && strcmp(kept, cases[i].kept) == 0 : !kept);
+        pelton_mock_reset();
+    }
+}
+
 static void what_cannot_be_taken_is_refused(void)
 {
     pelton_mock_refuse("closed", "stream \"closed\" is not allowed");
@@ -139,7 +173,8 @@ static void memory_is_used_again(void)
 
 int main(void)
 {
-    void (*const tests[])(void) = { effects_of_a_success_stay, effects_of_a_failure_do_not, what_cannot_be_taken_is_refused,
+    void (*const tests[])(void) = { effects_of_a_success_stay, effects_of_a_failure_do_not,
+                                    progress_is_taken_as_the_host_takes_it, what_cannot_be_taken_is_refused,
                                     what_is_logged_is_utf8, a_character_at_the_end_may_be_unfinished,
                                     too_much_memory_ends_the_call, memory_is_used_again };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {

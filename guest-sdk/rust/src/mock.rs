@@ -98,7 +98,7 @@ impl Host {
     /// The handler's.
     pub fn handle<H: Handler>(&mut self, event: impl Into<Event>) -> Result<(), Error> {
         let event = event.into();
-        self.call(|| H::handle(event))
+        self.call_with(1, || H::handle(event))
     }
 
     /// Lets a handler handle a batch of events.
@@ -110,11 +110,12 @@ impl Host {
         &mut self,
         events: impl IntoIterator<Item = impl Into<Event>>,
     ) -> Result<(), Error> {
-        let events = events.into_iter().map(Into::into).collect();
-        self.call(|| H::handle_batch(events))
+        let events: Vec<Event> = events.into_iter().map(Into::into).collect();
+        self.call_with(events.len(), || H::handle_batch(events))
     }
 
-    /// Runs code that asks things of the host, as one call. Its effects are kept if it succeeds.
+    /// Runs code that asks things of the host, as one call. Its effects are kept if it succeeds. As many events are in hand
+    /// as it says are handled.
     ///
     /// # Errors
     ///
@@ -124,8 +125,12 @@ impl Host {
     ///
     /// If the code panics, or calls a host inside of this call.
     pub fn call<T>(&mut self, code: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.call_with(usize::MAX, code)
+    }
+
+    fn call_with<T>(&mut self, events: usize, code: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         crate::log::install();
-        let call = call::begin(self);
+        let call = call::begin(self, events);
         let result = code();
         if result.is_ok() {
             call.succeeded();

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pelton_sdk::log::Level;
 use pelton_sdk::mock::Host;
-use pelton_sdk::{Error, Event, NewEvent, checkpoint, config, emit, log, progress, state};
+use pelton_sdk::{BatchHandler, Error, Event, NewEvent, checkpoint, config, emit, log, progress, state};
 
 fn lost() -> Error {
     Error::transient("lost")
@@ -76,7 +76,38 @@ fn progress_keeps_what_came_before_and_never_goes_back() {
     });
     assert!(failed.is_err());
     assert_eq!(host.handled(), 2);
-    assert_eq!(host.emitted("out"), ["1", "2"].map(|text| NewEvent::text("n", text)));
+    // Going back is no news: nothing more is kept.
+    assert_eq!(host.emitted("out"), [NewEvent::text("n", "1")]);
+}
+
+#[test]
+fn progress_of_no_events_keeps_nothing() {
+    let mut host = Host::new();
+    let failed = host.call(|| {
+        state::set("k", "1")?;
+        progress::handled(0);
+        Err::<(), _>(lost())
+    });
+    assert!(failed.is_err());
+    assert_eq!((host.handled(), host.state("k")), (0, None));
+}
+
+#[test]
+fn progress_does_not_go_past_the_end_of_the_batch() {
+    struct Hasty;
+    impl BatchHandler for Hasty {
+        fn handle_batch(events: Vec<Event>) -> Result<(), Error> {
+            progress::handled(events.len() + 5);
+            // As many as before, and what came since is kept, too.
+            state::set("k", "1")?;
+            progress::handled(events.len());
+            state::set("k", "2")?;
+            Err(lost())
+        }
+    }
+    let mut host = Host::new();
+    assert_eq!(host.handle_batch::<Hasty>([NewEvent::new("a", ""), NewEvent::new("b", "")]), Err(lost()));
+    assert_eq!((host.handled(), host.state("k")), (2, Some(&b"1"[..])));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(super) struct Call {
     /// `None` where a key was deleted.
     written: BTreeMap<String, Option<Vec<u8>>>,
     checkpoint: bool,
+    /// How many events are in hand.
+    events: usize,
 }
 
 /// Does something with the call that is under way. `None` if there is none.
@@ -31,9 +33,9 @@ pub(super) fn current<T>(with: impl FnOnce(&mut Call) -> T) -> Option<T> {
 }
 
 /// Lends the host to this thread until the guard is gone, however the call ends.
-pub(super) fn begin(host: &mut Host) -> Guard<'_> {
+pub(super) fn begin(host: &mut Host, events: usize) -> Guard<'_> {
     assert!(current(|_| ()).is_none(), "a mock host is called inside of another one's call");
-    let mut call = Call { host: mem::take(host), ..Call::default() };
+    let mut call = Call { host: mem::take(host), events, ..Call::default() };
     (call.host.checkpoint, call.host.handled) = (false, 0);
     CURRENT.set(Some(call));
     Guard(host)
@@ -79,10 +81,17 @@ impl Call {
         self.checkpoint = true;
     }
 
-    /// What comes before is kept, even if the call fails. Progress never goes back.
+    /// The first `count` events are handled, and what comes before is kept, even if the call fails. More than there are is
+    /// all of them; fewer than before is no news, and of none there is nothing to keep.
     pub(super) fn handled(&mut self, count: usize) {
-        self.host.handled = self.host.handled.max(count);
-        self.keep();
+        let count = count.min(self.events);
+        if count < self.host.handled {
+            return;
+        }
+        self.host.handled = count;
+        if count > 0 {
+            self.keep();
+        }
     }
 
     fn keep(&mut self) {
