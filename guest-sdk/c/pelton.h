@@ -211,8 +211,9 @@ pelton_result pelton_state_get_json(const char *key, pelton_json *document);
 pelton_result pelton_json_parse(const char *source, const char *name, pelton_bytes bytes, pelton_json *document);
 
 /* What stands under a path, as "customer.name", "lines.0.amount", or "" for the value itself. What is absent, or has
- * another type, is a permanent error that names the path. With `_or`, what is absent or null is `otherwise`. An int is
- * a whole number from -2^63 to 2^63-1, written without a point or exponent; a larger one is a permanent error, too. */
+ * another type, is a permanent error that names the path. With `_or`, what is absent or null, or below what is, is
+ * `otherwise`; below a text or a number nothing can be absent. An int is a whole number from -2^63 to 2^63-1, written
+ * without a point or exponent. It is a permanent error, too, if a number is larger than its type can hold. */
 pelton_result pelton_json_text(pelton_json in, const char *path, const char **value);
 pelton_result pelton_json_text_or(pelton_json in, const char *path, const char *otherwise, const char **value);
 pelton_result pelton_json_int(pelton_json in, const char *path, long long *value);

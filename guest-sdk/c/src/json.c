@@ -106,8 +106,6 @@ static bool next_child(json_scanner *s, pelton_json_type of, pelton_bytes *name,
 static pelton_json child(pelton_json in, const char *name, size_t length)
 {
     pelton_json found = { .type = PELTON_JSON_ABSENT };
-    if (in.type != PELTON_JSON_OBJECT && in.type != PELTON_JSON_LIST)
-        return found;
     char *end = NULL;
     unsigned long wanted = length > 0 && *name >= '0' && *name <= '9' ? strtoul(name, &end, 10) : ULONG_MAX;
     if (in.type == PELTON_JSON_LIST && end != name + length)
@@ -124,14 +122,32 @@ static pelton_json child(pelton_json in, const char *name, size_t length)
     return found;
 }
 
-static pelton_json find(pelton_json in, const char *path)
+static bool has_children(pelton_json_type type)
 {
-    while (*path) {
-        size_t length = strcspn(path, ".");
-        in = child(in, path, length);
-        path += length + (path[length] == '.');
+    return type == PELTON_JSON_OBJECT || type == PELTON_JSON_LIST;
+}
+
+/* Stops at what has no children, and leaves the rest of the path. */
+static pelton_json find_until(pelton_json in, const char **path)
+{
+    while (**path && has_children(in.type)) {
+        size_t length = strcspn(*path, ".");
+        in = child(in, *path, length);
+        *path += length + ((*path)[length] == '.');
     }
     return in;
+}
+
+static pelton_json find(pelton_json in, const char *path)
+{
+    in = find_until(in, &path);
+    return *path ? (pelton_json){ .type = PELTON_JSON_ABSENT } : in;
+}
+
+/* What is not there, or null, or below what is. Below a text or a number nothing can be missing. */
+static bool is_missing(pelton_json in, const char *path)
+{
+    return find_until(in, &path).type <= PELTON_JSON_NULL;
 }
 
 /* --- the interface ------------------------------------------------------------------------------------------------ */
@@ -204,6 +220,8 @@ static pelton_result expect(pelton_json in, const char *path, pelton_json_type t
     *value = find(in, path);
     if (value->type == type)
         return pelton_ok();
+    if (*path && in.type > PELTON_JSON_NULL && !has_children(in.type))
+        return mismatch(in, "", "an object", name_of(in.type));
     for (const char *dot = strchr(path, '.'); dot; dot = strchr(dot + 1, '.')) {
         const char *parent_path = pelton_copy(path, (size_t)(dot - path));
         pelton_json_type parent = find(in, parent_path).type;
@@ -325,7 +343,7 @@ bool pelton_json_next(pelton_json_walk *walk)
 #define OR(name, c_type)                                                                                               \
     pelton_result pelton_json_##name##_or(pelton_json in, const char *path, c_type otherwise, c_type *value)           \
     {                                                                                                                  \
-        if (find(in, path).type > PELTON_JSON_NULL)                                                                    \
+        if (!is_missing(in, path))                                                                                     \
             return pelton_json_##name(in, path, value);                                                                \
         *value = otherwise;                                                                                            \
         return pelton_ok();                                                                                            \

@@ -83,6 +83,37 @@ static void values_are_found(void)
     assert(pelton_json_bool(parsed("[true]"), "0", &yes).outcome == PELTON_OK && yes);
 }
 
+static const char *text_or(const char *json, const char *path)
+{
+    const char *value = NULL;
+    pelton_result result = pelton_json_text_or(parsed(json), path, "nobody", &value);
+    return result.outcome == PELTON_OK ? value : result.reason;
+}
+
+static void a_default_is_for_what_is_absent_or_null(void)
+{
+    const char *const missing[] = { "{}", "null", "{\"customer\":null}", "{\"customer\":{}}", "{\"customer\":[]}",
+                                    "[]", "{\"customer\":{\"name\":null}}", "{\"customer\":{\"name\":{\"first\":null}}}" };
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
+        assert(same(text_or(missing[i], "customer.name.first"), "nobody"));
+    assert(same(text_or("{\"customer\":{\"name\":\"Ada\"}}", "customer.name"), "Ada"));
+
+    /* What is of another type on the way there is not absent. */
+    assert(same(text_or("{\"customer\":\"Ada\"}", "customer.name"), "text: customer: expected an object, found a text"));
+    assert(same(text_or("{\"a\":{\"b\":7}}", "a.b.c.d"), "text: a.b: expected an object, found a number"));
+    assert(same(text_or("[true]", "0.name"), "text: 0: expected an object, found true or false"));
+    assert(same(text_or("\"Ada\"", "name"), "text: expected an object, found a text"));
+    assert(same(text_at("7", "a.b"), "text: expected an object, found a number"));
+    pelton_json name = pelton_json_get(parsed("{\"customer\":{\"name\":5}}"), "customer.name");
+    const char *value;
+    assert(same(pelton_json_text_or(name, "first", "nobody", &value).reason,
+                "text: customer.name: expected an object, found a number"));
+
+    pelton_json state;
+    assert(pelton_state_get_json("no state", &state).outcome == PELTON_OK);
+    assert(pelton_json_text_or(state, "a.b", "nobody", &value).outcome == PELTON_OK && same(value, "nobody"));
+}
+
 static void texts_are_unescaped(void)
 {
     assert(same(text_at("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", ""), "\"\\/\b\f\n\r\t"));
@@ -206,6 +237,7 @@ int main(void)
 {
     the_grammar_is_kept();
     values_are_found();
+    a_default_is_for_what_is_absent_or_null();
     texts_are_unescaped();
     a_mismatch_names_the_path();
     names_with_escapes_are_found();
