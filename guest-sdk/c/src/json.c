@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -273,7 +274,11 @@ pelton_result pelton_json_double(pelton_json in, const char *path, double *value
 {
     pelton_json found;
     PELTON_TRY(expect(in, path, PELTON_JSON_NUMBER, &found));
-    *value = strtod(digits(found), NULL);
+    const char *written = digits(found);
+    const double number = strtod(written, NULL);
+    if (!isfinite(number))
+        return mismatch(in, path, "a number from -1.8e308 to 1.8e308", written);
+    *value = number;
     return pelton_ok();
 }
 

@@ -90,6 +90,22 @@ static const char *text_or(const char *json, const char *path)
     return result.outcome == PELTON_OK ? value : result.reason;
 }
 
+static void a_double_is_a_number(void)
+{
+    double real = 7;
+    assert(pelton_json_double(parsed("1.7976931348623157e308"), "", &real).outcome == PELTON_OK && real > 1.7e308);
+    assert(pelton_json_double(parsed("1e-999"), "", &real).outcome == PELTON_OK && real == 0);
+    real = 7;
+    const char *const expected = "text: a: expected a number from -1.8e308 to 1.8e308, found ";
+    const char *const beyond[] = { "1e999", "-1e999", "1.8e308" };
+    for (size_t i = 0; i < sizeof beyond / sizeof *beyond; i++) {
+        pelton_json document = parsed(pelton_format("{\"a\":%s}", beyond[i]));
+        assert(same(pelton_json_double(document, "a", &real).reason, pelton_format("%s%s", expected, beyond[i])));
+        assert(pelton_json_double_or(document, "a", 1, &real).outcome == PELTON_PERMANENT);
+    }
+    assert(real == 7);
+}
+
 static void a_default_is_for_what_is_absent_or_null(void)
 {
     const char *const missing[] = { "{}", "null", "{\"customer\":null}", "{\"customer\":{}}", "{\"customer\":[]}",
@@ -237,6 +253,7 @@ int main(void)
 {
     the_grammar_is_kept();
     values_are_found();
+    a_double_is_a_number();
     a_default_is_for_what_is_absent_or_null();
     texts_are_unescaped();
     a_mismatch_names_the_path();
