@@ -205,7 +205,7 @@ typedef struct pelton_json {
 
 /* Checks the payload, the value of the state, or any bytes and takes them for a JSON document. What is not JSON is a
  * permanent error that tells the place. A state that has no value is absent. `source` and `name` are for error
- * messages, as `reply of "example.org": not JSON at byte 1`. */
+ * messages, as `reply of "example.org": not JSON at byte 1`. Objects and lists may lie 128 deep in one another. */
 pelton_result pelton_event_json(const pelton_event *event, pelton_json *document);
 pelton_result pelton_state_get_json(const char *key, pelton_json *document);
 pelton_result pelton_json_parse(const char *source, const char *name, pelton_bytes bytes, pelton_json *document);

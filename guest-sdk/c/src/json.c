@@ -171,8 +171,12 @@ pelton_result pelton_json_parse(const char *source, const char *name, pelton_byt
     json_scanner value = s;
     bool is_json = json_check_value(&s);
     json_skip_space(&s);
+    const size_t place = (size_t)(s.at - bytes.data) + 1;
+    if (s.is_too_deep)
+        return pelton_permanent("%s: not JSON that can be read: nested more than %d deep at byte %zu",
+                                source_of(source, name), JSON_DEPTH_MAX, place);
     if (!is_json || s.at < s.end)
-        return pelton_permanent("%s: not JSON at byte %zu", source_of(source, name), (size_t)(s.at - bytes.data) + 1);
+        return pelton_permanent("%s: not JSON at byte %zu", source_of(source, name), place);
     *document = read_value(&value);
     document->source = source;
     document->name = name;

@@ -4,8 +4,6 @@
 
 #include "utf8.h"
 
-#define DEPTH_MAX 128
-
 void json_skip_space(json_scanner *s)
 {
     while (s->at < s->end && (*s->at == ' ' || *s->at == '\t' || *s->at == '\n' || *s->at == '\r'))
@@ -142,8 +140,10 @@ static bool check_items(json_scanner *s, char close, int depth)
 
 static bool check_value(json_scanner *s, int depth)
 {
-    if (depth == DEPTH_MAX)
+    if (depth == JSON_DEPTH_MAX && s->at < s->end && (*s->at == '{' || *s->at == '[')) {
+        s->is_too_deep = true;
         return false;
+    }
     if (json_accept(s, '{'))
         return check_items(s, '}', depth + 1);
     if (json_accept(s, '['))

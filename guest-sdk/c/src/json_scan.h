@@ -6,8 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* How many objects and lists may lie in one another: the stack has an end. */
+#define JSON_DEPTH_MAX 128
+
 typedef struct json_scanner {
     const char *at, *end;
+    bool is_too_deep; /* what went wrong, if something did: it stands where the first one too many begins */
 } json_scanner;
 
 void json_skip_space(json_scanner *s);
@@ -15,7 +19,7 @@ void json_skip_space(json_scanner *s);
 /* Passes this character, if it is the next one. */
 bool json_accept(json_scanner *s, char wanted);
 
-/* Passes a value. False, and stands where it went wrong, if there is none; so too if it is nested too deeply. */
+/* Passes a value. False, and stands where it went wrong, if there is none, or it is nested too deeply. */
 bool json_check_value(json_scanner *s);
 
 /* Passes a text, from behind its opening quotation mark. */

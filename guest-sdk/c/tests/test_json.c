@@ -51,13 +51,28 @@ static void the_grammar_is_kept(void)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert(!is_json(bad[i]));
 
-    char deep[400];
-    memset(deep, '[', 127);
-    memset(deep + 127, ']', 127);
-    deep[254] = '\0';
+}
+
+static void what_is_nested_too_deeply_is_said_to_be(void)
+{
+    enum { DEPTH = 128 };
+    char deep[2 * DEPTH + 5] = "";
+    memset(deep, '[', DEPTH);
+    deep[DEPTH] = '7';
+    memset(deep + DEPTH + 1, ']', DEPTH);
     assert(is_json(deep));
-    memset(deep, '[', 200);
-    assert(!is_json(deep));
+
+    memset(deep, '[', DEPTH + 1);
+    memset(deep + DEPTH + 1, ']', DEPTH + 1);
+    pelton_json document;
+    assert(same(pelton_json_parse("text", NULL, pelton_bytes_of(deep), &document).reason,
+                "text: not JSON that can be read: nested more than 128 deep at byte 129"));
+    /* What is wrong before that, or instead of it. */
+    deep[7] = 'x';
+    assert(same(pelton_json_parse("text", NULL, pelton_bytes_of(deep), &document).reason, "text: not JSON at byte 8"));
+    memset(deep, '[', DEPTH);
+    deep[DEPTH] = '\0';
+    assert(same(pelton_json_parse("text", NULL, pelton_bytes_of(deep), &document).reason, "text: not JSON at byte 129"));
 }
 
 static void values_are_found(void)
@@ -252,6 +267,7 @@ static void what_is_quoted_reads_back(void)
 int main(void)
 {
     the_grammar_is_kept();
+    what_is_nested_too_deeply_is_said_to_be();
     values_are_found();
     a_double_is_a_number();
     a_default_is_for_what_is_absent_or_null();
