@@ -130,14 +130,88 @@ pub const state = struct {
         return if (document.type == .absent) null else try read(T, document);
     }
 
+    /// What holds NaN or an infinity, which JSON has no numbers for, is a permanent error that names the path.
     pub fn setJson(key: Text, value: anytype) Error!void {
-        try set(key, toJson(value));
+        if (notFinite(value)) |found|
+            return permanent("state {s}: {s}", .{ c.pelton_json_quote(key), found.said() });
+        try set(key, stringify(value));
     }
 };
 
-/// Any value as JSON.
+/// Any value as JSON. One that holds NaN or an infinity, which JSON has no numbers for, ends the call as a panic does.
 pub fn toJson(value: anytype) []const u8 {
+    if (notFinite(value)) |found| @panic(print("toJson: {s}", .{found.said()}));
+    return stringify(value);
+}
+
+fn stringify(value: anytype) []const u8 {
     return std.json.Stringify.valueAlloc(allocator, value, .{}) catch unreachable;
+}
+
+/// A float that is no number, and where it is.
+const NotFinite = struct {
+    number: f64,
+    path: []const u8 = "",
+
+    fn below(found: NotFinite, name: []const u8) NotFinite {
+        const path = if (found.path.len == 0) name else print("{s}.{s}", .{ name, found.path });
+        return .{ .number = found.number, .path = path };
+    }
+
+    fn said(found: NotFinite) Text {
+        const colon = if (found.path.len == 0) "" else ": ";
+        return print("{s}{s}expected a finite number, found {d}: JSON has no such number; leave it out, or make it an optional", .{
+            found.path, colon, found.number,
+        });
+    }
+};
+
+/// The first one in a value. The standard library would write it as a text, or as no JSON at all. It is not looked for in
+/// what a `jsonStringify` of its own writes.
+fn notFinite(value: anytype) ?NotFinite {
+    const T = @TypeOf(value);
+    if (T == std.json.Value) switch (value) {
+        .float => |number| return notFinite(number),
+        .array => |items| return notFinite(items.items),
+        .object => |members| {
+            for (members.keys(), members.values()) |name, member| {
+                if (notFinite(member)) |found| return found.below(name);
+            }
+            return null;
+        },
+        else => return null,
+    };
+    switch (@typeInfo(T)) {
+        .float => return if (std.math.isFinite(value)) null else .{ .number = @floatCast(value) },
+        .optional => return if (value) |some| notFinite(some) else null,
+        .@"struct" => |info| {
+            if (comptime std.meta.hasFn(T, "jsonStringify")) return null;
+            inline for (info.field_names) |name| {
+                if (notFinite(@field(value, name))) |found| return found.below(name);
+            }
+            return null;
+        },
+        .@"union" => {
+            if (comptime std.meta.hasFn(T, "jsonStringify")) return null;
+            switch (value) {
+                inline else => |member, tag| return if (notFinite(member)) |found| found.below(@tagName(tag)) else null,
+            }
+        },
+        .vector => |info| return notFinite(@as([info.len]info.child, value)),
+        .array => return notFinite(@as([]const std.meta.Elem(T), &value)),
+        .pointer => |info| switch (info.size) {
+            .one => return notFinite(value.*),
+            .many => return notFinite(std.mem.span(value)),
+            else => {
+                if (@typeInfo(info.child) == .int) return null;
+                for (value, 0..) |item, i| {
+                    if (notFinite(item)) |found| return found.below(print("{d}", .{i}));
+                }
+                return null;
+            },
+        },
+        else => return null,
+    }
 }
 
 /// The configuration and secrets that `workers.toml` gives the handler.
@@ -239,18 +313,18 @@ fn read(comptime T: type, in: c.Json) Error!T {
             return value;
         },
         .int => {
-            var value: c_longlong = undefined;
-            try check(c.pelton_json_int(in, "", &value));
-            const path = if (in.path) |path| print("{s}: ", .{path}) else "";
-            return std.math.cast(T, value) orelse
-                permanent("{s} {s}: {s}expected a number of type {s}, found {d}", .{
-                    in.source, c.pelton_json_quote(in.name), path, @typeName(T), value,
-                });
+            try check(c.pelton_json_expect(in, "", .number));
+            const written = in.raw.slice();
+            return std.fmt.parseInt(T, written, 10) catch |err| unfit(in, switch (err) {
+                error.InvalidCharacter => "a whole number",
+                error.Overflow => "a number of type " ++ @typeName(T),
+            }, written);
         },
         .float => {
-            var value: f64 = undefined;
-            try check(c.pelton_json_double(in, "", &value));
-            return @floatCast(value);
+            var number: f64 = undefined;
+            try check(c.pelton_json_double(in, "", &number));
+            const value: T = @floatCast(number);
+            return if (std.math.isFinite(value)) value else unfit(in, "a number of type " ++ @typeName(T), in.raw.slice());
         },
         .optional => |info| return if (in.type == .absent or in.type == .null) null else try read(info.child, in),
         .@"struct" => |info| {
@@ -289,6 +363,12 @@ fn read(comptime T: type, in: c.Json) Error!T {
         },
         else => @compileError("no JSON is read as " ++ @typeName(T)),
     }
+}
+
+fn unfit(in: c.Json, expected: []const u8, found: []const u8) Error {
+    const path = if (in.path) |path| print("{s}: ", .{path}) else "";
+    const name = c.pelton_json_quote(in.name);
+    return permanent("{s} {s}: {s}expected {s}, found {s}", .{ in.source, name, path, expected, found });
 }
 
 /// The member that an object does not have.
@@ -393,7 +473,7 @@ pub const c = struct {
     extern fn pelton_json_members(in: Json, path: [*:0]const u8, walk: *JsonWalk) Result;
     extern fn pelton_json_next(walk: *JsonWalk) bool;
     extern fn pelton_json_text(in: Json, path: [*:0]const u8, value: *[*:0]const u8) Result;
-    extern fn pelton_json_int(in: Json, path: [*:0]const u8, value: *c_longlong) Result;
+    extern fn pelton_json_expect(in: Json, path: [*:0]const u8, type: JsonType) Result;
     extern fn pelton_json_double(in: Json, path: [*:0]const u8, value: *f64) Result;
     extern fn pelton_json_bool(in: Json, path: [*:0]const u8, value: *bool) Result;
     extern fn pelton_json_quote(text: [*:0]const u8) [*:0]const u8;
