@@ -97,8 +97,16 @@ pub const NewEvent = struct {
 
 /// Emits an event. It becomes visible when, and only when, the position of the event in hand is committed.
 pub fn emit(stream: Text, event: NewEvent) Error!void {
+    try checkText("stream of new event", stream);
+    try checkText("kind of new event", event.kind);
+    if (event.key) |key| try checkText("key of new event", key);
+    if (event.id) |id| try checkText("id of new event", id);
     const headers = alloc(c.Header, event.headers.len);
-    for (headers, event.headers) |*to, from| to.* = .{ .name = from.name, .value = from.value };
+    for (headers, event.headers) |*to, from| {
+        try checkText("header of new event", from.name);
+        try checkText("header of new event", from.value);
+        to.* = .{ .name = from.name, .value = from.value };
+    }
     try check(c.pelton_emit(stream, &.{
         .kind = event.kind,
         .key = optional(event.key),
@@ -110,21 +118,27 @@ pub fn emit(stream: Text, event: NewEvent) Error!void {
 }
 
 /// Key-value state of this group and partition, committed with the position. A handler reads what it wrote.
+///
+/// A key that holds a NUL character cannot be set, so there is never a value to get or delete.
 pub const state = struct {
     pub fn get(key: Text) ?[]const u8 {
+        if (holdsNul(key)) return null;
         var value: c.Bytes = undefined;
         return if (c.pelton_state_get(key, &value)) value.slice() else null;
     }
 
     pub fn set(key: Text, value: []const u8) Error!void {
+        try checkText("state key", key);
         try check(c.pelton_state_set(key, .from(value)));
     }
 
     pub fn delete(key: Text) void {
+        if (holdsNul(key)) return;
         c.pelton_state_delete(key);
     }
 
     pub fn getJson(comptime T: type, key: Text) Error!?T {
+        try checkText("state key", key);
         var document: c.Json = undefined;
         try check(c.pelton_state_get_json(key, &document));
         return if (document.type == .absent) null else try read(T, document);
@@ -132,6 +146,7 @@ pub const state = struct {
 
     /// What holds NaN or an infinity, which JSON has no numbers for, is a permanent error that names the path.
     pub fn setJson(key: Text, value: anytype) Error!void {
+        try checkText("state key", key);
         if (notFinite(value)) |found|
             return permanent("state {s}: {s}", .{ c.pelton_json_quote(key), found.said() });
         try set(key, stringify(value));
@@ -217,6 +232,7 @@ fn notFinite(value: anytype) ?NotFinite {
 /// The configuration and secrets that `workers.toml` gives the handler.
 pub const config = struct {
     pub fn get(key: Text) ?Text {
+        if (holdsNul(key)) return null;
         return text(c.pelton_config_get(key) orelse return null);
     }
 };
@@ -261,6 +277,15 @@ pub const progress = struct {
         c.pelton_progress_handled(count);
     }
 };
+
+/// C would take such a text for the part before the character, and one state key for another.
+fn holdsNul(some: Text) bool {
+    return std.mem.indexOfScalar(u8, some, 0) != null;
+}
+
+fn checkText(comptime what: []const u8, some: Text) Error!void {
+    if (holdsNul(some)) return permanent(what ++ " holds a NUL character, which no store can keep as text; remove it", .{});
+}
 
 /// A text until the call returns.
 pub fn print(comptime format: []const u8, arguments: anytype) Text {

@@ -19,6 +19,8 @@ const Kind = enum {
     @"set as json",
     @"to json",
     number,
+    @"keys with NUL",
+    @"emit with NUL",
 };
 
 const Reading = struct {
@@ -69,6 +71,8 @@ pub fn handle(event: pelton.Event) pelton.Error!void {
         },
         .@"set as json" => try pelton.state.setJson(event.id, notFinite(event.id)),
         .@"to json" => try pelton.emit("out", .{ .kind = "x", .payload = pelton.toJson(notFinite(event.id)) }),
+        .@"keys with NUL" => try keysWithNul(event.id),
+        .@"emit with NUL" => try emitWithNul(event.id),
         .number => {
             const numbers = try event.json(struct { u64: ?u64 = null, u128: ?u128 = null, i64: ?i64 = null, i8: ?i8 = null });
             try pelton.state.setJson("numbers", numbers);
@@ -76,6 +80,29 @@ pub fn handle(event: pelton.Event) pelton.Error!void {
             if (!std.meta.eql(numbers, again)) @panic("what was read back is something else");
         },
     }
+}
+
+/// Texts that are the same up to a NUL character are not one text.
+fn keysWithNul(operation: []const u8) pelton.Error!void {
+    try pelton.state.set("k/a", "kept");
+    const key = "k/a\x00one";
+    pelton.state.delete(key);
+    if (pelton.state.get(key) != null or pelton.config.get("setting\x00") != null) @panic("found by another name");
+    if (std.mem.eql(u8, operation, "set")) try pelton.state.set(key, "1");
+    if (std.mem.eql(u8, operation, "setJson")) try pelton.state.setJson(key, 1);
+    if (std.mem.eql(u8, operation, "getJson")) _ = try pelton.state.getJson(u8, key);
+}
+
+fn emitWithNul(part: []const u8) pelton.Error!void {
+    var stream: pelton.Text = "out";
+    var new: pelton.NewEvent = .{ .kind = "x" };
+    if (std.mem.eql(u8, part, "stream")) stream = "out\x00";
+    if (std.mem.eql(u8, part, "kind")) new.kind = "x\x00";
+    if (std.mem.eql(u8, part, "key")) new.key = "\x00";
+    if (std.mem.eql(u8, part, "id")) new.id = "a\x00b";
+    if (std.mem.eql(u8, part, "header name")) new.headers = &.{ .{ .name = "a", .value = "b" }, .{ .name = "\x00", .value = "" } };
+    if (std.mem.eql(u8, part, "header value")) new.headers = &.{.{ .name = "a", .value = "\x00" }};
+    try pelton.emit(stream, new);
 }
 
 /// Where a float that is no number lies.
