@@ -155,5 +155,6 @@ void host_log(pelton_level level, const char *context, const char *message)
 
 void host_trap(void)
 {
+    wasi_end_call();
     __builtin_trap();
 }

@@ -12,6 +12,7 @@
 #include "wasi.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,10 +60,18 @@ static void break_line(console *console)
 
 void wasi_end_call(void)
 {
+    /* A line that is not UTF-8 takes memory to be said. If there is none, the trap comes back to here. */
+    static bool is_ending;
+    if (is_ending)
+        return;
+    is_ending = true;
+    /* What stdio holds back until a newline comes: it would be in the next event's line, or in none. */
+    fflush(NULL);
     if (out.length > 0)
         end_line(&out);
     if (err.length > 0)
         end_line(&err);
+    is_ending = false;
 }
 
 typedef struct slice {

@@ -28,6 +28,22 @@ static pelton_result handle(const pelton_event *event)
 {
     if (strcmp(event->kind, "add up") == 0)
         return add_up(event);
+    if (strcmp(event->kind, "print") == 0) {
+        printf("of %s, and no newline", event->id);
+        fprintf(stderr, "%d warning", 1);
+        return pelton_ok();
+    }
+    if (strcmp(event->kind, "print nothing") == 0)
+        return pelton_ok();
+    if (strcmp(event->kind, "print and panic") == 0) {
+        printf("last words");
+        pelton_panic("no %d", 7);
+    }
+    if (strcmp(event->kind, "print and run out of memory") == 0) {
+        printf("\xff, which takes memory to repair");
+        while (true)
+            pelton_alloc(1);
+    }
     if (strcmp(event->kind, "too much") == 0)
         pelton_panic("got %p", pelton_alloc(SIZE_MAX));
     /* A line ends at 1,023 bytes: inside a character of two, three and four bytes, at its first, second and third. */
