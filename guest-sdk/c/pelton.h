@@ -37,6 +37,13 @@ extern "C" {
 #define PELTON_NEVER_RETURNS
 #endif
 
+/* What may be left out of a list in braces: C++ compilers warn of it unless a value is given here. */
+#if defined(__cplusplus) && __cplusplus >= 201402L
+#define PELTON_OR_NOTHING = {}
+#else
+#define PELTON_OR_NOTHING
+#endif
+
 /* --- events ------------------------------------------------------------------------------------------------------- */
 
 typedef struct pelton_bytes {
@@ -106,21 +113,23 @@ PELTON_NEVER_RETURNS void pelton_panic_at(const char *file, int line, const char
 /* An event to emit. What is left out is absent. */
 typedef struct pelton_new_event {
     const char *kind; /* required */
-    const char *key; /* events of one key keep their order; without a key the id decides the partition */
-    const char *id; /* unique within the group: a second event of the same id is not appended again; made if absent */
-    const pelton_header *headers;
-    size_t header_count;
+    /* events of one key keep their order; without a key the id decides the partition */
+    const char *key PELTON_OR_NOTHING;
+    /* unique within the group: a second event of the same id is not appended again; made if absent */
+    const char *id PELTON_OR_NOTHING;
+    const pelton_header *headers PELTON_OR_NOTHING;
+    size_t header_count PELTON_OR_NOTHING;
     union { /* the payload as a text, or else as bytes */
-        const char *text;
+        const char *text PELTON_OR_NOTHING;
         const char *json;
     };
-    pelton_bytes payload;
+    pelton_bytes payload PELTON_OR_NOTHING;
 } pelton_new_event;
 
 /* Emits an event. It becomes visible when, and only when, the position of the event in hand is committed.
  *
  * A permanent error tells why it was refused: a stream that `allow.emit` does not name, a payload over the stream's
- * limit. Nothing was emitted then, and the call may go on. */
+ * limit. Nothing was emitted then, and the call may go on. In C++ it takes the event itself as well, see the end. */
 pelton_result pelton_emit(const char *stream, const pelton_new_event *event);
 
 /* State of this group and partition, which moves with the partition. A handler reads what it wrote.
@@ -281,6 +290,12 @@ pelton_result pelton_handler_of_world_batch_worker(const pelton_event *events, s
 
 #ifdef __cplusplus
 }
+/* C++ has no address of what is made on the spot: pelton_emit("greetings", { .kind = "greeted", .key = event->key }). */
+inline pelton_result pelton_emit(const char *stream, const pelton_new_event &event)
+{
+    return pelton_emit(stream, &event);
+}
+
 #define PELTON_EXTERN_C extern "C"
 #else
 #define PELTON_EXTERN_C
