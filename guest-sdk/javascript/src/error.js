@@ -8,21 +8,21 @@ export class HandlerError extends Error {
   }
 }
 
-export function transient(reason, options) {
-  return new HandlerError("transient", reason, options);
+export function transient(reason, { cause } = {}) {
+  return new HandlerError("transient", reason, { cause });
 }
 
-export function retryAfter(delayMs, reason, options) {
+export function retryAfter(delayMs, reason, { cause } = {}) {
   if (!(delayMs >= 0)) {
     throw new TypeError(`retryAfter: the delay must be a number of milliseconds, not ${delayMs}`);
   }
   // The contract counts whole milliseconds, and a number counts no further than this.
   const whole = Math.min(Math.ceil(delayMs), Number.MAX_SAFE_INTEGER);
-  return new HandlerError("transient", reason, { ...options, delayMs: whole });
+  return new HandlerError("transient", reason, { cause, delayMs: whole });
 }
 
-export function permanent(reason, options) {
-  return new HandlerError("permanent", reason, options);
+export function permanent(reason, { cause } = {}) {
+  return new HandlerError("permanent", reason, { cause });
 }
 
 /** The SDK's error for what the host refused: its reason, as it is. What it did not refuse goes on as it came. */

@@ -3,6 +3,7 @@ import "#host/globals.js";
 import { HandlerError } from "./error.js";
 import { Event } from "./event.js";
 import { show } from "./lines.js";
+import { checkReturned } from "./returned.js";
 import { summarised } from "./stack.js";
 
 /** Handles one event at a time: the host knows exactly which one failed. To be exported as `handler`. */
@@ -17,12 +18,7 @@ export function defineBatchHandler(handleBatch) {
 
 function guarded(call) {
   try {
-    const result = call();
-    if (typeof result?.then === "function") {
-      throw new TypeError(
-        "the handler returned a promise, and nothing waits for it; handlers are plain functions: leave out async and await",
-      );
-    }
+    checkReturned(call());
   } catch (problem) {
     throw problem instanceof HandlerError ? contractError(problem) : reported(problem);
   }
@@ -41,5 +37,8 @@ function contractError({ outcome, message, delayMs }) {
 function reported(problem) {
   const summary = problem instanceof Error ? summarised(problem) : `uncaught ${show(problem)}`;
   logging.log("critical", "panic", summary.toWellFormed());
-  return problem;
+  // Whatever is thrown in the shape of the contract's errors, the engine takes for one.
+  return problem?.tag === undefined && problem?.payload === undefined
+    ? problem
+    : new Error(summary, { cause: problem });
 }

@@ -73,8 +73,14 @@ export interface BatchHandler {
   handleBatch(events: unknown[]): void;
 }
 
-/** A handler is not asynchronous: nothing would wait for its promise. */
-type Synchronous<R> = R extends PromiseLike<unknown> ? never : R;
+/**
+ * A handler is a plain function: nothing would wait for its promise, or step through its iterator. An error that it returns counts
+ * as thrown; it is to be thrown.
+ */
+type Synchronous<R> = R extends
+  PromiseLike<unknown> | Iterator<unknown, unknown, any> | AsyncIterator<unknown, unknown, any> | HandlerError
+  ? never
+  : R;
 
 /**
  * Makes a function the component's handler: `export const handler = defineHandler((event) => { … })`. What it throws decides

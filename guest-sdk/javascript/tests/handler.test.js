@@ -117,8 +117,60 @@ test("a mistake is logged with its place, and goes on", () => {
   assert.match(logs[0].message, /^TypeError: Cannot read properties of null .* \(at .*handler\.test\.js:\d+/);
 });
 
-test("a handler that returns a promise is a mistake", () => {
-  assert.throws(() => deliver(async () => {}), /leave out async and await/);
+test("an error that is returned counts as thrown", () => {
+  const { outcome, reason, emitted } = deliver(() => {
+    emit("out", { kind: "a" });
+    return permanent("x");
+  });
+  assert.deepEqual([outcome, reason, emitted], ["permanent", "x", []]);
+  const { delayMs } = deliver(() => retryAfter(5, "later"));
+  assert.equal(delayMs, 5);
+  const batch = defineBatchHandler((events) => events.map(({ kind }) => (kind === "bad" ? transient("no") : kind)));
+  assert.equal(new MockHost().deliverBatch(batch, [{ kind: "a" }, { kind: "bad" }]).reason, "no");
+});
+
+test("a handler that returns what somebody would have to wait for or step through is a mistake", () => {
+  const wrapped = (handle) => (event) => handle(event);
+  const promise = /^TypeError: the handler returned a promise.* leave out async and await$/;
+  const iterator = /^TypeError: the handler returned an iterator.* write function without the \*/;
+  for (const [handle, mistake] of [
+    [async () => {}, promise],
+    [wrapped(async () => {}), promise],
+    [() => ({ then() {} }), promise],
+    [() => [1].map(async () => {}), promise],
+    [function* () {}, iterator],
+    [wrapped(function* () {}), iterator],
+    [async function* () {}, iterator],
+    [() => [1].values(), iterator],
+  ]) {
+    assert.throws(() => deliver(handle), mistake);
+    assert.throws(() => new MockHost().deliverBatch(defineBatchHandler(handle), [{}]), mistake);
+  }
+  // Whatever else is returned means nothing.
+  for (const value of [null, 1, "next", [], [1], { then: 1 }, new Map()])
+    assert.equal(deliver(() => value).outcome, "done");
+});
+
+test("only errors of the SDK are outcomes, whatever they look like", () => {
+  for (const foreign of [
+    { tag: "permanent", val: "x" },
+    { tag: "retry-after", val: [5, "x"] },
+    Object.assign(new Error("x"), { tag: "permanent", val: "x" }),
+    Object.assign(new Error("x"), { payload: { tag: "permanent", val: "x" } }),
+  ]) {
+    const thrower = () => {
+      throw foreign;
+    };
+    assert.throws(
+      () => deliver(thrower),
+      (problem) => problem instanceof Error && problem.cause === foreign,
+    );
+  }
+});
+
+test("a delay is that of retryAfter alone", () => {
+  for (const make of [permanent, transient]) assert.equal(make("x", { delayMs: 5 }).delayMs, undefined);
+  assert.equal(retryAfter(5, "x", { delayMs: 7 }).delayMs, 5);
 });
 
 test("effects of an event that failed are thrown away, and those before it stay", () => {

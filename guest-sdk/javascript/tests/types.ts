@@ -62,6 +62,25 @@ export const early = defineHandler((event) => {
 // @ts-expect-error: nothing would wait for the promise
 export const asynchronous = defineHandler(async (event) => log.info(event.id));
 
+// @ts-expect-error: an error is thrown
+export const returned = defineHandler(() => permanent("x"));
+// @ts-expect-error: an error is thrown, at any time
+export const seldomReturned = defineHandler((event) => (event.attempt > 1 ? permanent("x") : undefined));
+// @ts-expect-error: nothing would step through the iterator
+export const generator = defineHandler(function* (event) {
+  yield event.id;
+});
+// @ts-expect-error: nor through one that waits
+export const asynchronousGenerator = defineHandler(async function* (event) {
+  yield event.id;
+});
+// @ts-expect-error: nor through what an array gives
+export const lazy = defineBatchHandler((events) => events.values());
+export const anything = defineHandler((event): any => event.json());
+export const many = defineBatchHandler((events) => events.map(({ id }) => id));
+export const failing = defineHandler(() => {
+  throw permanent("x");
+});
 export const batchHandler = defineBatchHandler((events) => {
   for (const [done, event] of events.entries()) {
     const typed: Event = event;
