@@ -5,6 +5,7 @@ import { stringify } from "./json.js";
 import { bytesOf, encode } from "./utf8.js";
 
 const EMPTY = new Uint8Array();
+const FORMS = ["payload", "text", "json"];
 
 /** Emits an event to a stream. It becomes visible when, and only when, the position of the event in hand is committed. */
 export function emit(stream, event) {
@@ -28,9 +29,10 @@ function headersOf(headers) {
 }
 
 function payloadOf(event) {
-  const given = ["payload", "text", "json"].filter((form) => form in event);
+  const given = FORMS.filter((form) => event[form] !== undefined);
   if (given.length > 1) throw new TypeError(`emit: ${given.join(" and ")} are given; a payload is one of them`);
-  switch (given[0]) {
+  // One that is undefined is none beside another; alone it is a mistake, which would pass for an empty payload.
+  switch (given[0] ?? FORMS.find((form) => form in event)) {
     case "payload":
       return bytesOf(event.payload, "emit: payload");
     case "text":

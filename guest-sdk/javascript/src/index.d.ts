@@ -42,16 +42,16 @@ export interface Event {
   json<T>(schema: Schema<T>): T;
 }
 
-/** An event to emit. Without a payload in any of the three forms it has an empty one. */
+/** An event to emit. Its payload is in one of three forms, or empty. A form that is `undefined` is none beside another. */
 export interface NewEvent {
   /** What happened, as `invoice.drafted`. */
   kind: string;
   /** The payload, as a value that has a JSON form. */
   json?: unknown;
   /** The payload, as text. */
-  text?: string;
+  text?: string | undefined;
   /** The payload, as bytes. */
-  payload?: Uint8Array;
+  payload?: Uint8Array | undefined;
   /** Events of one key keep their order. Without a key the id decides the partition. */
   key?: string | undefined;
   /**

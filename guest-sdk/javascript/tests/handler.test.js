@@ -82,6 +82,20 @@ test("what is no event to emit is a mistake, or has no JSON form", () => {
   assert.equal(deliver(() => emit("out", { kind: "a", json: 1n })).outcome, "permanent");
 });
 
+test("a form of the payload that is undefined is none beside another", () => {
+  const { emitted } = deliver(() => {
+    emit("out", { kind: "a", json: 1, text: undefined, payload: undefined });
+    emit("out", { kind: "b", json: undefined, text: "text" });
+  });
+  assert.deepEqual(
+    emitted.map(({ payload }) => payload),
+    [1, new TextEncoder().encode("text")],
+  );
+  assert.throws(() => deliver(() => emit("out", { kind: "a", text: undefined })), {
+    message: "emit: text must be a string, not undefined",
+  });
+});
+
 test("a lone surrogate becomes U+FFFD", () => {
   const { emitted } = deliver(() => emit("out", { kind: "a\ud800", text: '"\udc00"' }));
   assert.deepEqual(emitted, [{ stream: "out", kind: "a\ufffd", payload: "\ufffd" }]);

@@ -46,6 +46,7 @@ export const handler = defineHandler((event) => {
   emit("out", { kind: "a", key, json: { name }, headers: { a: "b" } });
   emit("out", { kind: "a", headers: event.headers, payload: event.payload });
   emit("out", { kind: "a", id: event.header("id"), text: "" });
+  emit("out", { kind: "a", json: name, text: undefined, payload: undefined });
   // @ts-expect-error: a kind is needed
   emit("out", { json: 1 });
   // @ts-expect-error: an event cannot be changed
