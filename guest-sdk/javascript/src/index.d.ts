@@ -36,7 +36,10 @@ export interface Event {
   header(name: string): string | undefined;
   /** The payload as text. What is no UTF-8 is a permanent error. */
   text(): string;
-  /** The payload as JSON. What is none is a permanent error. */
+  /**
+   * The payload as JSON. What is none is a permanent error, and so is what is nested more than 500 deep, and a number beyond those
+   * of JavaScript, as `1e999`. Whole numbers are exact up to 2^53; larger ones are rounded, so ids are better texts.
+   */
   json(): unknown;
   /** The payload as JSON that fits the schema. What does not is a permanent error that names the place in the payload. */
   json<T>(schema: Schema<T>): T;
@@ -46,7 +49,7 @@ export interface Event {
 export interface NewEvent {
   /** What happened, as `invoice.drafted`. */
   kind: string;
-  /** The payload, as a value that has a JSON form. */
+  /** The payload, as a value that has a JSON form. What has none, as `undefined` or `NaN`, is a permanent error. */
   json?: unknown;
   /** The payload, as text. */
   text?: string | undefined;

@@ -1,4 +1,6 @@
 import { HandlerError, permanent } from "./error.js";
+import { DEPTH_MAX, outlineOf } from "./outline.js";
+import { watching } from "./plain.js";
 import { decode } from "./utf8.js";
 
 /**
@@ -7,13 +9,24 @@ import { decode } from "./utf8.js";
  */
 export function parse(bytes, schema, what) {
   const text = decode(bytes, what);
+  const { isTooDeep, hasLargeNumbers } = outlineOf(text);
+  if (isTooDeep) throw permanent(`${what}: not JSON that can be read: nested more than ${DEPTH_MAX} deep`);
   let value;
   try {
     value = JSON.parse(text);
   } catch (cause) {
     throw permanent(`${what}: not JSON: ${cause.message}`, { cause });
   }
+  if (hasLargeNumbers) checkNumbers(value, what);
   return schema === undefined ? value : conform(value, schema, what);
+}
+
+/** `1e999` is JSON, and would be read as Infinity. */
+function checkNumbers(value, what) {
+  const noNumber = (_, path) => {
+    throw permanent(`${what}: ${describe({ message: "a number too large", path })}`);
+  };
+  JSON.stringify(value, watching(DEPTH_MAX, { noNumber }));
 }
 
 /** A value as the schema says: a Standard Schema, or a function that returns the typed value or throws. */
@@ -40,12 +53,24 @@ function applied(read, value, what) {
   }
 }
 
-/** JSON as UTF-8; what has no JSON form is a permanent error. */
-export function stringify(value, what) {
+/**
+ * A value as a text of JSON, to stand within so many `levels` of another; what has no JSON form, or could not be read again, is a
+ * permanent error.
+ */
+export function stringify(value, what, levels = 0) {
+  const refusals = {
+    tooDeep() {
+      throw permanent(`${what}: nested more than ${DEPTH_MAX} deep, which could not be read again`);
+    },
+    noNumber(found, path) {
+      throw permanent(`${what}: ${describe({ message: `${found} has no JSON form`, path })}`);
+    },
+  };
   let text;
   try {
-    text = JSON.stringify(value);
+    text = JSON.stringify(value, watching(DEPTH_MAX - levels, refusals));
   } catch (cause) {
+    if (cause instanceof HandlerError) throw cause;
     throw permanent(`${what}: ${cause.message}`, { cause });
   }
   if (text === undefined) throw permanent(`${what}: ${typeof value} has no JSON form`);

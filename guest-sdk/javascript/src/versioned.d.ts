@@ -4,7 +4,7 @@ import type { Schema } from "./schema.js";
 export interface Versioned<T> {
   /** The value of `key` in this version's format, if there is one. */
   get(key: string): T | undefined;
-  /** Sets the value of `key`, in this version's format. */
+  /** Sets the value of `key`, in this version's format. What has no JSON form is a permanent error. */
   set(key: string, value: T): void;
 }
 

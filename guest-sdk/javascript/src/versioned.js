@@ -1,6 +1,6 @@
 import { HandlerError, permanent, transient } from "./error.js";
-import { conform } from "./json.js";
-import { getJson, nameOf, setJson } from "./stored.js";
+import { conform, stringify } from "./json.js";
+import { getJson, nameOf, set } from "./stored.js";
 
 /** 32 bits, as in the SDKs of all languages. */
 const VERSION_MAX = 4294967295;
@@ -16,7 +16,9 @@ export function versioned({ version, readableFrom = version, upgrade = {}, schem
       return schema === undefined ? value : conform(value, schema, nameOf(key));
     },
     set(key, value) {
-      setJson(key, { version, readable_from: readableFrom, value });
+      // By itself: what has no JSON form would be left out of the envelope, which would be none then.
+      const json = stringify(value, nameOf(key), 1);
+      set(key, `{"version":${version},"readable_from":${readableFrom},"value":${json}}`);
     },
   };
 }

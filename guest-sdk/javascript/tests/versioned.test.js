@@ -32,6 +32,38 @@ test("what is written says its version and who can read it", () => {
   assert.deepEqual(host.getStateJson("k"), { version: 3, readable_from: 3, value: 1 });
 });
 
+test("what has no JSON form is refused as by setJson, and the key is left as it was", () => {
+  for (const [value, found] of [
+    [undefined, "undefined has no JSON form"],
+    [() => 1, "function has no JSON form"],
+    [{ toJSON: () => undefined }, "object has no JSON form"],
+    [{ n: Number.NaN }, "n: NaN has no JSON form"],
+  ]) {
+    const host = new MockHost({ state: { k: { version: 1, readable_from: 1, value: 5 } } });
+    const write = defineHandler(() => state.versioned({ version: 1 }).set("k", value));
+    const { outcome, reason } = host.deliver(write, {});
+    assert.deepEqual([outcome, reason], ["permanent", `state "k": ${found}`]);
+    assert.equal(host.getStateJson("k").value, 5);
+  }
+});
+
+test("a value that is nested as deeply as it may be can be read again", () => {
+  const nested = (depth) => (depth === 0 ? 1 : [nested(depth - 1)]);
+  const host = new MockHost();
+  const format = state.versioned({ version: 1 });
+  const write = (depth) =>
+    host.deliver(
+      defineHandler(() => format.set("k", nested(depth))),
+      {},
+    );
+  assert.equal(write(499).outcome, "done");
+  assert.deepEqual(
+    host.run(() => format.get("k")),
+    nested(499),
+  );
+  assert.equal(write(500).reason, 'state "k": nested more than 500 deep, which could not be read again');
+});
+
 test("its own version is read as it is, and what is not there is undefined", () => {
   assert.deepEqual(read(second, { version: 2, readable_from: 1, value: 5 }).value, 5);
   new MockHost().run(() => assert.equal(state.versioned(second).get("none"), undefined));
