@@ -6,6 +6,7 @@ export interface Request {
   method?: string;
   /** Absolute: `https://api.example.com/orders?open`. */
   url: string;
+  /** `host`, `connection` and the like are the host's own to say. */
   headers?: Readonly<Record<string, string>>;
   /** A text is sent as UTF-8. */
   body?: Uint8Array | string;
@@ -13,7 +14,7 @@ export interface Request {
   json?: unknown;
   /**
    * How long the connection, the first byte, and each wait between two may take. The host's own are 5, 30 and 30 seconds. All of
-   * it counts towards `limits.timeout`.
+   * it counts towards `limits.timeout`. At least 0.
    */
   timeoutMs?: number;
 }
@@ -41,13 +42,14 @@ export interface Response {
 
 /**
  * Sends a request to an origin that `allow.http` names, and waits for the whole answer, whatever its status. Where there is none,
- * it throws a transient error whose `code` is that of wasi:http, as `connection-refused`.
+ * it throws a transient error whose `code` is that of wasi:http, as `connection-refused`. A request that could not be sent, as one
+ * with a space in its URL or a line break in a header, is a permanent error that says what is wrong.
  *
  * The request may be sent again when the event is: send its `id` along, so that the other side can tell.
  */
 export function send(request: Request): Response;
 
-/** What `send` throws. */
+/** What `send` throws where there is no answer. */
 export interface SendError extends HandlerError {
   readonly code: string;
 }

@@ -1,34 +1,21 @@
 import * as host from "#host/http.js";
-import { text } from "./checks.js";
 import { HandlerError, transient } from "./error.js";
 import { parse, stringify } from "./json.js";
+import { checkedHeaders, checkedMethod, checkedTimeout, checkedUrl } from "./request.js";
 import { bytesOf, decode, decodeLeniently, encode } from "./utf8.js";
 
-const ABSOLUTE = /^(https?):\/\/([^/?#]+)([^#]*)/i;
 const NOTHING = new Uint8Array();
 
 /** Sends a request to an origin that `allow.http` names, and waits for the whole answer. */
 export function send({ method = "GET", url, headers = {}, body, json, timeoutMs }) {
+  const target = { method: checkedMethod(method), ...checkedUrl(url), timeoutMs: checkedTimeout(timeoutMs) };
   const what = `${method} ${url}`;
-  const [, scheme, authority, rest] = ABSOLUTE.exec(text(url, "http.send: url")) ?? [];
-  if (scheme === undefined) throw new TypeError(`http.send: not an absolute URL of http or https: ${url}`);
-
-  const fields = Object.entries(headers).map(([name, value]) => [
-    name.toLowerCase(),
-    encode(text(value, `http.send: header ${name}`)),
-  ]);
-  if (json !== undefined && !fields.some(([name]) => name === "content-type")) {
-    fields.push(["content-type", encode("application/json")]);
+  const sent = bodyOf({ body, json }, what);
+  const named = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]);
+  if (json !== undefined && !named.some(([name]) => name === "content-type")) {
+    named.push(["content-type", "application/json"]);
   }
-  const request = {
-    method,
-    scheme: scheme.toLowerCase(),
-    authority,
-    path: rest.startsWith("/") ? rest : `/${rest}`,
-    headers: fields,
-    body: bodyOf({ body, json }, what),
-    timeoutMs,
-  };
+  const request = { ...target, headers: checkedHeaders(named, sent.length), body: sent };
   return new Response(what, exchanged(request, what));
 }
 

@@ -89,13 +89,82 @@ test("Retry-After is seconds or a date", () => {
   assert.ok(later > 50_000 && later <= 60_000, later);
 });
 
-test("what is no URL is a mistake", () => {
-  assert.throws(
-    () =>
-      with_(
-        () => ({}),
-        () => send({ url: "/charges" }),
-      ),
-    { message: "http.send: not an absolute URL of http or https: /charges" },
+/** What is said of a request that the host is not to be asked for. */
+function refusal(request) {
+  try {
+    with_(
+      () => assert.fail("it was sent"),
+      () => send({ url: "http://a.example/", ...request }),
+    );
+  } catch (error) {
+    assert.ok(error instanceof HandlerError, error);
+    assert.equal(error.outcome, "permanent");
+    return error.message.replace(/^http\.send: /, "");
+  }
+  return assert.fail("nothing was thrown");
+}
+
+test("a URL that could not be asked for is refused, with what is wrong", () => {
+  const host = (found) =>
+    `url: expected a host, or host:port, found "${found}"; a name with other letters than a to z is written as xn--…`;
+  const cannot = (found) => `url: ${JSON.stringify(found)} cannot stand there as it is; use encodeURIComponent`;
+  for (const [url, problem] of [
+    ["/charges", "not an absolute URL of http or https: /charges"],
+    ["ftp://a.example/", "not an absolute URL of http or https: ftp://a.example/"],
+    ["http://b\u00fccher.example/", host("b\u00fccher.example")],
+    ["http://a b/", host("a b")],
+    ["http://a.example:/", host("a.example:")],
+    ["http://a.example:65536/", host("a.example:65536")],
+    ["http://[a.example]/", host("[a.example]")],
+    ["http://user:word@a.example/", "url: user information before the host; send it in a header"],
+    ["http://a.example/a b", cannot(" ")],
+    ["http://a.example/a\nb", cannot("\n")],
+    ["http://a.example/<a>", cannot("<")],
+    ["http://a.example/?a=b c", cannot(" ")],
+    [`http://a.example/${"a".repeat(65534)}`, "url: path and query have 65535 bytes; expected at most 65534"],
+  ]) {
+    assert.equal(refusal({ url }), problem);
+  }
+  for (const url of [
+    "http://a.example",
+    "https://[::1]:81/x",
+    'http://a_b.example/\u00fc?{"=^`',
+    "http://a.example/%20#x y",
+  ]) {
+    with_(
+      () => ({ status: 200 }),
+      () => send({ url: url.replace('"', "") }),
+    );
+  }
+});
+
+test("a method, a header or a time-out that could not be sent is refused, with what is wrong", () => {
+  const timeout = (found) => `timeoutMs: expected a number of milliseconds from 0 to 9007199254, found ${found}`;
+  for (const [request, problem] of [
+    [{ method: "GE T" }, 'method: expected a word as GET, found "GE T"'],
+    [{ method: "" }, 'method: expected a word as GET, found ""'],
+    [{ method: "CONNECT" }, "method: CONNECT is not possible: every request goes to an origin by itself"],
+    [{ headers: { "a b": "1" } }, 'header "a b": no name of a header; expected letters, digits and hyphens'],
+    [{ headers: { "": "1" } }, 'header "": no name of a header; expected letters, digits and hyphens'],
+    [{ headers: { a: "1\n2" } }, 'header "a": "\\n" cannot stand in a value; take it out'],
+    [{ headers: { Host: "b.example" } }, 'header "host": the host says it itself; leave it out'],
+    [{ headers: { Connection: "close" } }, 'header "connection": the host says it itself; leave it out'],
+    [{ headers: { a: "x".repeat(65536) } }, "headers take 65609 bytes, with 72 for each; expected at most 65536"],
+    [
+      { headers: { "Content-Length": "3" }, body: "ab" },
+      'header "content-length": found 3, and the body has 2 bytes; leave it out',
+    ],
+    [{ timeoutMs: -1 }, timeout("-1")],
+    [{ timeoutMs: Number.POSITIVE_INFINITY }, timeout("Infinity")],
+    [{ timeoutMs: Number.NaN }, timeout("NaN")],
+    [{ timeoutMs: 1e15 }, timeout("1000000000000000")],
+    [{ timeoutMs: "5" }, timeout('"5"')],
+  ]) {
+    assert.equal(refusal(request), problem);
+  }
+  const headers = { "X-A": '\u00fc\t"', "Content-Length": "2" };
+  with_(
+    () => ({ status: 200 }),
+    () => send({ method: "REPORT", url: "http://a.example", headers, body: "ab", timeoutMs: 0.5 }),
   );
 });

@@ -33,9 +33,11 @@ export function send({ method, scheme, authority, path, headers, body, timeoutMs
 function options(timeoutMs) {
   if (timeoutMs === undefined) return undefined;
   const options = new RequestOptions();
-  options.setConnectTimeout(timeoutMs * NANOSECONDS);
-  options.setFirstByteTimeout(timeoutMs * NANOSECONDS);
-  options.setBetweenBytesTimeout(timeoutMs * NANOSECONDS);
+  // The contract counts whole ones.
+  const nanoseconds = Math.ceil(timeoutMs * NANOSECONDS);
+  options.setConnectTimeout(nanoseconds);
+  options.setFirstByteTimeout(nanoseconds);
+  options.setBetweenBytesTimeout(nanoseconds);
   return options;
 }
 
