@@ -24,13 +24,3 @@ export class HostError extends Error {
     this.payload = payload;
   }
 }
-
-export function checkKey(key) {
-  if (key === "") throw new HostError("the key is empty");
-  if (new TextEncoder().encode(key).length > 1024) throw new HostError("the key is longer than 1024 bytes");
-  checkText(key, "the key");
-}
-
-export function checkText(text, what) {
-  if (text?.includes("\0")) throw new HostError(`${what} holds a NUL character`);
-}

@@ -1,6 +1,7 @@
 import { within } from "./current.js";
-import { Effects, HostError, checkKey, checkText } from "./effects.js";
-import { incoming, outgoing } from "./events.js";
+import { Effects, HostError } from "./effects.js";
+import { copied, incoming, outgoing } from "./events.js";
+import { checkEmit, checkStateKey } from "./limits.js";
 
 /** Stands for the host in unit tests: one group, one partition. */
 export class MockHost {
@@ -10,13 +11,16 @@ export class MockHost {
   #http;
   #offset = 0;
   #logs = [];
-  #progress;
+  // Of the call at hand: how many events it was given, how many it told to be handled, and what is kept if it fails.
+  #batch = 0;
+  #told = 0;
+  #kept = this.#effects;
 
   constructor({ config = {}, emit, http, state = {} } = {}) {
     this.#config = new Map(Object.entries(config));
     this.#emit = emit;
     this.#http = http;
-    for (const [key, value] of Object.entries(state)) this.#effects.state.set(key, Buffer.from(JSON.stringify(value)));
+    for (const [key, value] of Object.entries(state)) this.write(key, new TextEncoder().encode(JSON.stringify(value)));
   }
 
   deliver(handler, event) {
@@ -35,7 +39,7 @@ export class MockHost {
   }
 
   getState(key) {
-    return this.#effects.state.get(key);
+    return this.read(key);
   }
 
   getStateJson(key) {
@@ -48,18 +52,20 @@ export class MockHost {
     const before = this.#effects;
     this.#effects = new Effects(before.state);
     this.#logs = [];
-    this.#progress = { handled: 0, effects: this.#effects.marked() };
+    this.#batch = count;
+    this.#told = 0;
+    this.#kept = this.#effects.marked();
     let outcome = { outcome: "done", reason: undefined };
     try {
       within(this, body);
-      this.#progress.handled = count;
+      this.#told = count;
     } catch (problem) {
-      this.#effects = this.#progress.effects;
+      this.#effects = this.#kept;
       outcome = failure(problem);
     }
-    this.#offset += this.#progress.handled;
+    this.#offset += this.#told;
     const { checkpoint, emitted } = this.#effects;
-    return { ...outcome, emitted, logs: this.#logs, checkpoint, handled: this.#progress.handled };
+    return { ...outcome, emitted, logs: this.#logs, checkpoint, handled: this.#told };
   }
 
   // What the SDK calls, by way of `host/`.
@@ -68,14 +74,12 @@ export class MockHost {
     if (this.#emit !== undefined && !this.#emit.includes(stream)) {
       throw new HostError(`allow.emit does not name the stream ${JSON.stringify(stream)}`);
     }
-    checkText(event.kind, "kind");
-    checkText(event.id, "id");
-    checkText(event.key, "key");
+    checkEmit(event);
     this.#effects.emitted.push(outgoing(stream, event));
   }
 
   read(key) {
-    return this.#effects.state.get(key);
+    return copied(this.#effects.state.get(key));
   }
 
   write(key, value) {
@@ -83,8 +87,8 @@ export class MockHost {
       this.#effects.state.delete(key);
       return;
     }
-    checkKey(key);
-    this.#effects.state.set(key, value.slice());
+    checkStateKey(key);
+    this.#effects.state.set(key, copied(value));
   }
 
   setting(key) {
@@ -100,7 +104,11 @@ export class MockHost {
   }
 
   handled(count) {
-    this.#progress = { handled: count, effects: this.#effects.marked() };
+    const told = Math.min(count, this.#batch);
+    // Fewer than before is no news.
+    if (told < this.#told) return;
+    this.#told = told;
+    if (told > 0) this.#kept = this.#effects.marked();
   }
 
   send(request) {

@@ -1,4 +1,5 @@
 import { currentHost } from "../current.js";
+import { copied } from "../events.js";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -12,7 +13,7 @@ export function send({ method, scheme, authority, path, headers, body, timeoutMs
     method,
     url: `${scheme}://${authority}${path}`,
     headers: headers.map(([name, value]) => [name, decoder.decode(value)]),
-    body,
+    body: copied(body),
     timeoutMs,
   });
   return {
@@ -23,5 +24,5 @@ export function send({ method, scheme, authority, path, headers, body, timeoutMs
 }
 
 function bytesOf(value) {
-  return typeof value === "string" ? encoder.encode(value) : value;
+  return typeof value === "string" ? encoder.encode(value) : copied(value);
 }
