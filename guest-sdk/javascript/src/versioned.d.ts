@@ -25,6 +25,7 @@ export interface Format<T> {
 
 /**
  * State that outlives versions of the code: a rollback makes old code read what new code wrote. What newer code wrote and this
- * code cannot read is a transient error, so that the event waits.
+ * code cannot read is a transient error, so that the event waits. The type is the schema's, or the one that is named:
+ * `versioned<Profile>({ … })`.
  */
-export function versioned<T>(format: Format<T>): Versioned<T>;
+export function versioned<T = any>(format: Format<T>): Versioned<T>;

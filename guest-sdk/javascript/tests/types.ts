@@ -62,7 +62,6 @@ export const early = defineHandler((event) => {
 });
 // @ts-expect-error: nothing would wait for the promise
 export const asynchronous = defineHandler(async (event) => log.info(event.id));
-
 // @ts-expect-error: an error is thrown
 export const returned = defineHandler(() => permanent("x"));
 // @ts-expect-error: an error is thrown, at any time
@@ -82,6 +81,7 @@ export const many = defineBatchHandler((events) => events.map(({ id }) => id));
 export const failing = defineHandler(() => {
   throw permanent("x");
 });
+
 export const batchHandler = defineBatchHandler((events) => {
   for (const [done, event] of events.entries()) {
     const typed: Event = event;
@@ -100,6 +100,16 @@ const profile = state.versioned<{ count: number; unit: string }>({
 profile.set("a", { count: profile.get("a")?.count ?? 0, unit: "b" });
 // @ts-expect-error: no value of the format
 profile.set("a", { count: 1 });
+
+// As docs/state.md shows it, without a type.
+const stocks = state.versioned({ version: 1 });
+const stock = stocks.get("a") ?? { count: 0, unit: "pieces" };
+stock.count += 1;
+stocks.set("a", stock);
+// The schema's type goes first.
+const counts = state.versioned({ version: 1, schema: Number });
+// @ts-expect-error: not a number
+counts.set("a", "1");
 
 try {
   const { status, ok } = send({ method: "POST", url: "https://example.com", json: {}, timeoutMs: 5 });
