@@ -120,4 +120,7 @@ class NewEvent:
         self.payload = b"" if payload is None else _text.as_bytes("payload of new event", payload)
         self.key = key
         self.id = id
-        self.headers = [(str(name), str(value)) for name, value in pairs]
+        self.headers = [(name, value) for name, value in pairs]
+        for name, value in self.headers:
+            _text.check("name of a header of new event", name)
+            _text.check(f'header "{name}" of new event', value)

@@ -54,7 +54,7 @@ def _callable_in_tests(function: Callable[[A], None]) -> Callable[[A], None]:
 
     @functools.wraps(function)
     def call(argument: A) -> None:
-        with mock.call():
+        with mock.call(1 if isinstance(argument, Event) else len(argument)):  # type: ignore[arg-type]
             function(argument)
 
     return call

@@ -17,9 +17,9 @@ def emit(stream: str, event: NewEvent) -> None:
         _text.check("key of new event", event.key)
     if event.id is not None:
         _text.check("id of new event", event.id)
-    for name, value in event.headers:
-        _text.check("header of new event", name)
-        _text.check("header of new event", value)
-    refusal = _host.current().emit(stream, event)
+    # Made anew, which checks what was assigned since: and what is emitted is the host's own.
+    payload = _text.as_bytes("payload of new event", event.payload)
+    own = NewEvent(event.kind, payload, key=event.key, id=event.id, headers=event.headers)
+    refusal = _host.current().emit(stream, own)
     if refusal is not None:
         raise Permanent(refusal)

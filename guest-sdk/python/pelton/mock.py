@@ -19,12 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Dict, Generator, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from . import _host, _json
+from . import _host, _json, _limits
 from ._event import ABSENT, Event, NewEvent
 from .log import ToHost
-
-_KEY_BYTES_MAX = 1024
-_NUL = "holds a NUL character, which no store can keep as text; remove it"
 
 
 class Emitted(NamedTuple):
@@ -66,6 +63,7 @@ class Host:
         self._allow_emit = None if allow_emit is None else list(allow_emit)
         self._effects = _Effects([], dict(state), 0)
         self._kept = self._effects.copy()
+        self._batch = 0
 
     @property
     def emitted(self) -> List[Emitted]:
@@ -89,23 +87,19 @@ class Host:
     def emit(self, stream: str, event: NewEvent) -> Optional[str]:
         if self._allow_emit is not None and stream not in self._allow_emit:
             return f"may not emit to stream {_json.quoted(stream)}: allow_emit names {self._allow_emit}"
-        texts = [event.kind, event.key or "", event.id or "", *(text for pair in event.headers for text in pair)]
-        if any("\0" in text for text in texts):
-            return f"a text of the event {_NUL}"
-        self.emitted.append(Emitted(stream, event))
-        return None
+        refusal = _limits.of_emit(event)
+        if refusal is None:
+            self.emitted.append(Emitted(stream, event))
+        return refusal
 
     def state_get(self, key: str) -> Optional[bytes]:
         return self.state.get(key)
 
     def state_set(self, key: str, value: bytes) -> Optional[str]:
-        size = len(key.encode())
-        if not 1 <= size <= _KEY_BYTES_MAX:
-            return f"state key has {size} bytes; expected 1 to {_KEY_BYTES_MAX}"
-        if "\0" in key:
-            return f"state key {_NUL}"
-        self.state[key] = value
-        return None
+        refusal = _limits.of_state_key(key)
+        if refusal is None:
+            self.state[key] = value
+        return refusal
 
     def state_delete(self, key: str) -> None:
         self.state.pop(key, None)
@@ -120,13 +114,18 @@ class Host:
         self._effects.checkpoints += 1
 
     def handled(self, count: int) -> None:
+        count = min(count, self._batch)
+        if count < self.progress:
+            return  # fewer than before is no news
         self.progress = count
-        self._kept = self._effects.copy()
+        if count > 0:
+            self._kept = self._effects.copy()
 
     # The bounds of a call.
 
-    def _begin(self) -> None:
+    def _begin(self, batch: int) -> None:
         self.progress = 0
+        self._batch = batch
         self._kept = self._effects.copy()
 
     def _throw_away(self) -> None:
@@ -157,11 +156,11 @@ def host(
 
 
 @contextmanager
-def call() -> Generator[None, None, None]:
-    """One call of a handler. The decorators see to it."""
+def call(batch: int) -> Generator[None, None, None]:
+    """One call of a handler, with so many events. The decorators see to it."""
     served = _host.current()
     assert isinstance(served, Host), "only a component has another host"
-    served._begin()
+    served._begin(batch)
     try:
         yield
     except BaseException:

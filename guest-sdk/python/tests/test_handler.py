@@ -6,7 +6,7 @@ import logging
 import unittest
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import List
+from typing import Any, List
 
 from pelton import (
     Event,
@@ -70,6 +70,67 @@ class UnderTheMock(unittest.TestCase):
                 store_all([mock.event(text="a"), mock.event(text="b"), mock.event("bad", text="c")])
         self.assertEqual([emitted.event.payload for emitted in host.emitted], [b"a", b"b"])
         self.assertEqual(host.progress, 2)
+
+    def test_progress_neither_goes_back_nor_past_the_end(self) -> None:
+        for counts, kept in (
+            ((1,), (1, 1)),
+            ((2, 1), (2, 1)),
+            ((2, 2), (2, 2)),
+            ((99,), (3, 1)),
+            ((99, 2), (3, 1)),
+            ((0,), (0, 0)),
+            ((1, 0), (1, 1)),
+        ):
+
+            @batch_handler
+            def tell(events: List[Event], counts: Any = counts) -> None:
+                for count in counts:
+                    emit("out", NewEvent("a"))
+                    progress.handled(count)
+                emit("out", NewEvent("a"))
+                raise Permanent("no")
+
+            with self.subTest(counts=counts), mock.host() as host:
+                with self.assertRaisesRegex(Permanent, "^no$"):
+                    tell([mock.event(), mock.event(), mock.event()])
+                self.assertEqual((host.progress, len(host.emitted)), kept)
+
+    def test_what_was_emitted_is_the_hosts_own(self) -> None:
+        with mock.host() as host:
+            event = NewEvent("a", headers={"b": "1"})
+            emit("out", event)
+            event.kind = "changed"
+            event.headers.append(("c", "2"))
+        self.assertEqual(host.emitted, [("out", NewEvent("a", headers={"b": "1"}))])
+
+    def test_what_the_host_refuses_is_refused_in_its_words(self) -> None:
+        nul = "holds a NUL character, which no store can keep as text; remove it"
+        for event, reason in (
+            (NewEvent("k", id=""), "id is empty; expected 1 to 1024 bytes"),
+            (NewEvent("k", id="a\0"), f"id {nul}"),
+            (NewEvent("k", key="a\0"), f"key {nul}"),
+            (NewEvent("a\0"), f"kind {nul}"),
+            (NewEvent("k", headers={"a": "\0"}), f"headers {nul}"),
+            (NewEvent("k", headers={"\0": "a"}), f"headers {nul}"),
+            (NewEvent("k", key="ü" * 513), "key has 1026 bytes; expected at most 1024"),
+            (NewEvent("k" * 1025), "kind has 1025 bytes; expected at most 1024"),
+            (NewEvent("k", id="i" * 1025), "id has 1025 bytes; expected at most 1024"),
+            (NewEvent("k", headers={"a": "x" * 40_000, "b": "x" * 40_000}), "headers has 80002 bytes; expected at most 65536"),
+            (
+                NewEvent("k", b"x" * 1_048_577),
+                "payload has 1048577 bytes, over the stream's payload_max of 1048576; send less, or raise payload_max",
+            ),
+        ):
+            with self.subTest(reason=reason), mock.host() as host:
+                with self.assertRaises(Permanent) as raised:
+                    emit("out", event)
+                self.assertEqual(raised.exception.reason, reason)
+                self.assertEqual(host.emitted, [])
+        with mock.host():
+            emit("out", NewEvent("k" * 1024, b"x" * 1_048_576, key="k" * 1024, id="i" * 1024))
+            for key in ("", "ü" * 513):
+                with self.assertRaisesRegex(Permanent, rf"^state key has {len(key.encode())} bytes; expected 1 to 1024$"):
+                    state.set(key, b"")
 
     def test_refusals(self) -> None:
         with mock.host(allow_emit=["out"]) as host:
@@ -135,6 +196,31 @@ class Events(unittest.TestCase):
         self.assertEqual(event.header("a"), "1")
         self.assertIsNone(event.header("A"))
         self.assertEqual(NewEvent("k", headers={"b": "1"}).headers, [("b", "1")])
+        wrong: Any
+        for wrong, name in ((None, "NoneType"), (5, "int"), (b"1", "bytes")):
+            problem = f'^header "b" of new event: expected str, got {name}$'
+            with self.subTest(wrong=wrong), self.assertRaisesRegex(TypeError, problem):
+                NewEvent("k", headers={"a": "1", "b": wrong})
+            new = NewEvent("k")
+            new.headers = [("b", wrong)]
+            with self.subTest(assigned=wrong), mock.host(), self.assertRaisesRegex(TypeError, problem):
+                emit("out", new)
+        with self.assertRaisesRegex(TypeError, "^name of a header of new event: expected str, got NoneType$"):
+            NewEvent("k", headers=[(None, "1")])  # type: ignore[list-item]
+
+    def test_what_is_assigned_is_checked_too(self) -> None:
+        event = NewEvent("k")
+        event.headers = [["a", "b"]]  # type: ignore[list-item]
+        with mock.host() as host:
+            for wrong, name in (("text", "str"), (None, "NoneType"), (10**12, "int")):
+                event.payload = wrong  # type: ignore[assignment]
+                problem = f"^payload of new event: expected bytes, got {name}$"
+                with self.subTest(wrong=wrong), self.assertRaisesRegex(TypeError, problem):
+                    emit("out", event)
+            event.payload = bytearray(b"ab")  # type: ignore[assignment]
+            emit("out", event)
+        self.assertEqual(host.emitted, [("out", NewEvent("k", b"ab", headers={"a": "b"}))])
+        self.assertIs(type(host.emitted[0].event.payload), bytes)
 
     def test_text_that_is_not_utf_8(self) -> None:
         with self.assertRaisesRegex(Permanent, '^payload of kind "k": not UTF-8: '):
