@@ -7,6 +7,7 @@ import re
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from itertools import accumulate
+from math import isinf
 from typing import Any, NoReturn
 
 from . import _shape
@@ -44,7 +45,8 @@ def fit(data: Any, shape: object) -> Any:
 
 def parse(document: bytes) -> Any:
     """What ``document`` holds, as plain data. Raises ``Unfit``."""
-    _check_depth(document)
+    if _is_too_deep(document):
+        raise Unfit(f"not JSON that can be read: nested more than {DEPTH_MAX} deep")
     try:
         # Decoded here because `loads` guesses at the encoding of bytes, and takes UTF-16 too.
         value = _decoder.decode(document.decode())
@@ -62,25 +64,34 @@ def parse(document: bytes) -> Any:
 def write(value: object) -> bytes:
     """``value`` as a document. Raises ``Unfit`` if it has no JSON form."""
     try:
-        return _encoder.encode(value).encode()
+        document = _encoder.encode(value).encode()
     except RecursionError:
         raise Unfit("no JSON form: nested too deeply") from None
     except (TypeError, ValueError) as problem:
         raise Unfit(f"no JSON form: {problem}") from None
+    if _is_too_deep(document):
+        raise Unfit(f"no JSON form that could be read again: nested more than {DEPTH_MAX} deep")
+    return document
 
 
-def _check_depth(document: bytes) -> None:
-    """Refuses what is nested so deeply that reading it would use up the stack, which no `except` could catch."""
+def _is_too_deep(document: bytes) -> bool:
+    """Whether it is nested so deeply that reading it would use up the stack, which no `except` could catch."""
     if document.count(b"[") + document.count(b"{") <= DEPTH_MAX:
-        return
+        return False
     # At the speed of C: texts go, then all but the brackets, and how deep each bracket lies is the sum of those before it.
     brackets = _TEXT.sub(b"", document).translate(None, delete=_NO_BRACKETS)
-    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEPTH_MAX:
-        raise Unfit(f"not JSON that can be read: nested more than {DEPTH_MAX} deep")
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > DEPTH_MAX
 
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number in JSON")
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        raise Unfit(f"a number in it is too large: {text if len(text) <= 40 else text[:40] + '…'}")
+    return number
 
 
 def _plain(value: Any) -> object:
@@ -91,5 +102,5 @@ def _plain(value: Any) -> object:
     raise TypeError(f"{type(value).__name__} is no JSON type")
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_number)
+_decoder = json.JSONDecoder(parse_constant=_no_number, parse_float=_number)
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)

@@ -189,6 +189,9 @@ class DoesNotFit(unittest.TestCase):
             (b"", "not JSON: Expecting value"),
             (b"{", "not JSON: "),
             (b"NaN", "not JSON: NaN is not a number in JSON"),
+            (b"1e999", "a number in it is too large: 1e999"),
+            (b'{"a":[-1E+400]}', "a number in it is too large: -1E+400"),
+            (b"9" * 400 + b".0", "a number in it is too large: " + "9" * 40 + "…"),
             (b"\xff", "not UTF-8: "),
             (b'"a\\ud800"', "a text in it has half a surrogate pair"),
             (b"[" * 501 + b"]" * 501, "not JSON that can be read: nested more than 500 deep"),
@@ -199,6 +202,21 @@ class DoesNotFit(unittest.TestCase):
             with self.subTest(payload=payload[:9]), self.assertRaises(Permanent) as raised:
                 mock.event("k", payload).json()
             self.assertTrue(raised.exception.reason.startswith(f'payload of kind "k": {beginning}'), raised.exception.reason)
+
+    def test_a_number_that_is_too_large_fits_no_float(self) -> None:
+        for shape in (float, Any):
+            with self.subTest(shape=shape), self.assertRaisesRegex(Permanent, "a number in it is too large: 1e999"):
+                mock.event("k", b"1e999").json(shape)
+        self.assertEqual(mock.event("k", b"[1e308,1e-999]").json(List[float]), [1e308, 0.0])
+
+    def test_what_could_not_be_read_again_is_not_written(self) -> None:
+        nested: List[Any] = []
+        for _ in range(499):
+            nested = [nested]
+        self.assertEqual(NewEvent("k", json=nested).payload, b"[" * 500 + b"]" * 500)
+        problem = '^payload of new event of kind "k": no JSON form that could be read again: nested more than 500 deep$'
+        with self.assertRaisesRegex(Permanent, problem):
+            NewEvent("k", json=[nested])
 
     def test_a_type_that_json_cannot_be_read_as_is_a_mistake(self) -> None:
         with self.assertRaisesRegex(TypeError, "no type that JSON can be read as"):
