@@ -75,9 +75,25 @@ def _make(shape: Any) -> Check:
     return _generic(shape, typing.get_origin(shape) or shape, typing.get_args(shape))
 
 
+def _alias(shape: Any, arguments: Tuple[Any, ...]) -> Check:
+    """Of `type Money = int`, or with arguments, as `type Many[T] = list[T]`. It is looked into at the first use, because it may
+    hold itself."""
+
+    def check(data: Any) -> Any:
+        value = shape.__value__
+        if arguments:
+            given = dict(zip(shape.__type_params__, arguments))
+            value = value[tuple(given[parameter] for parameter in value.__parameters__)]
+        return _check(value)(data)
+
+    return check
+
+
 def _generic(shape: Any, origin: Any, arguments: Tuple[Any, ...]) -> Check:
     if origin is typing.Annotated or str(origin) in ("typing.Required", "typing.NotRequired", "typing.ReadOnly"):
         return _check(arguments[0])
+    if _ALIAS is not None and isinstance(origin, _ALIAS):
+        return _alias(origin, arguments)
     if origin is Literal:
         return _literal(arguments)
     if origin is Union or (sys.version_info >= (3, 10) and origin is _UNION_TYPE):
@@ -134,6 +150,9 @@ _SCALARS: Dict[Any, Check] = {None: _nothing, type(None): _nothing, bool: _bool,
 
 if sys.version_info >= (3, 10):
     from types import UnionType as _UNION_TYPE
+
+_ALIAS: Any = getattr(typing, "TypeAliasType", None)
+"""What `type Money = int` makes, from Python 3.12 on."""
 
 
 # One of several

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import unittest
 from dataclasses import dataclass, field
 from enum import Enum
@@ -217,6 +218,27 @@ class DoesNotFit(unittest.TestCase):
         problem = '^payload of new event of kind "k": no JSON form that could be read again: nested more than 500 deep$'
         with self.assertRaisesRegex(Permanent, problem):
             NewEvent("k", json=[nested])
+
+    @unittest.skipIf(sys.version_info < (3, 12), "the statement `type` is of Python 3.12")
+    def test_names_of_types(self) -> None:
+        names: Dict[str, Any] = {"__name__": __name__, "dataclass": dataclass}
+        source = (
+            "type Money = int\n"
+            "type Many[T] = list[T]\n"
+            "type Swapped[A, B] = tuple[B, A]\n"
+            "type Json = int | list[Json]\n"
+            "@dataclass\n"
+            "class Bill:\n"
+            "    total: Money\n"
+            "    parts: Many[Money]\n"
+        )
+        exec(compile(source, "names", "exec", dont_inherit=True), names)
+        self.assertEqual(read({"total": 5, "parts": [2, 3]}, names["Bill"]), names["Bill"](5, [2, 3]))
+        self.assertEqual(read(["a", 1], names["Swapped"][int, str]), ("a", 1))
+        self.assertEqual(read([1, [2]], names["Json"]), [1, [2]])
+        with self.assertRaises(Permanent) as raised:
+            read({"total": 5, "parts": [2, "3"]}, names["Bill"])
+        self.assertEqual(raised.exception.reason, 'payload of kind "k": parts[1]: expected a whole number, found text')
 
     def test_a_type_that_json_cannot_be_read_as_is_a_mistake(self) -> None:
         with self.assertRaisesRegex(TypeError, "no type that JSON can be read as"):
