@@ -16,7 +16,7 @@ from wit_world.imports import outbox, state, store, types
 from wit_world.imports import logging as console
 
 from . import _ahead as _ahead
-from . import _chance, _host, _panic, _text
+from . import _chance, _host, _panic, _returned, _text
 from ._errors import Error, Permanent, RetryAfter, Transient
 from ._event import Event, NewEvent
 from .log import ToHost
@@ -121,7 +121,7 @@ def _event(event: types.Event) -> Event:
 def _run(function: Callable[[A], None], argument: A) -> None:
     _chance.turn()
     try:
-        function(argument)
+        _returned.check(function(argument))  # type: ignore[func-returns-value]
     except Error as error:
         raise Err(_error(error)) from None
     except BaseException as mistake:

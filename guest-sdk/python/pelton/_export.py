@@ -7,6 +7,7 @@ import inspect
 import sys
 from typing import Callable, List, TypeVar
 
+from . import _returned
 from ._event import Event
 
 try:
@@ -18,6 +19,8 @@ else:
     IN_COMPONENT = True
 
 A = TypeVar("A")
+
+_NEVER_RUN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 def handler(function: Callable[[Event], None]) -> Callable[[Event], None]:
@@ -34,7 +37,7 @@ def batch_handler(function: Callable[[List[Event]], None]) -> Callable[[List[Eve
 
 
 def _export(function: Callable[[A], None], interface: str) -> Callable[[A], None]:
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+    if any(is_kind(function) for is_kind in _NEVER_RUN):
         raise TypeError(f"{function.__name__}: a handler is a plain function; one with async or yield would never run")
     if not IN_COMPONENT:
         return _callable_in_tests(function)
@@ -55,6 +58,6 @@ def _callable_in_tests(function: Callable[[A], None]) -> Callable[[A], None]:
     @functools.wraps(function)
     def call(argument: A) -> None:
         with mock.call(1 if isinstance(argument, Event) else len(argument)):  # type: ignore[arg-type]
-            function(argument)
+            _returned.check(function(argument))  # type: ignore[func-returns-value]
 
     return call

@@ -6,7 +6,7 @@ import logging
 import unittest
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, List
+from typing import Any, AsyncIterator, Callable, Iterator, List
 
 from pelton import (
     Event,
@@ -15,6 +15,7 @@ from pelton import (
     RetryAfter,
     Transient,
     _panic,
+    _returned,
     batch_handler,
     checkpoint,
     config,
@@ -261,8 +262,67 @@ class Mistakes(unittest.TestCase):
     def test_handlers_that_would_never_run_are_refused(self) -> None:
         async def sleepy(event: Event) -> None: ...
 
-        with self.assertRaisesRegex(TypeError, "plain function"):
-            handler(sleepy)  # type: ignore[arg-type]
+        def stepping(event: Event) -> Iterator[int]:
+            yield 1
+
+        async def both(event: Event) -> AsyncIterator[int]:
+            yield 1
+
+        for function in (sleepy, stepping, both):
+            with self.subTest(function=function), self.assertRaisesRegex(TypeError, "plain function"):
+                handler(function)  # type: ignore[arg-type]
+
+
+class Sleepy:
+    async def __call__(self, argument: object) -> None: ...
+
+
+class Returned(unittest.TestCase):
+    def test_an_error_counts_as_raised(self) -> None:
+        for error in (Permanent("x"), Transient("x"), RetryAfter(1, "x")):
+
+            @handler
+            def give(event: Event, error: Any = error) -> None:
+                emit("out", NewEvent("a"))
+                return error  # type: ignore[no-any-return]
+
+            with self.subTest(error=error), mock.host() as host:
+                with self.assertRaises(type(error)) as raised:
+                    give(mock.event())
+                self.assertIs(raised.exception, error)
+                self.assertEqual(host.emitted, [])
+
+    def test_what_somebody_would_have_to_await_or_step_through_is_a_mistake(self) -> None:
+        async def sleepy(argument: object) -> None: ...
+
+        def stepping(argument: object) -> Iterator[int]:
+            yield 1
+
+        async def both(argument: object) -> AsyncIterator[int]:
+            yield 1
+
+        def wrapped(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            return lambda argument: function(argument)
+
+        for function, kind in (
+            (wrapped(sleepy), "coroutine"),
+            (wrapped(stepping), "generator"),
+            (wrapped(both), "async_generator"),
+            (wrapped(lambda argument: map(str, [1])), "map"),
+            (wrapped(lambda argument: [sleepy(argument)]), "coroutine"),
+        ):
+            problem = f"^the handler returned a value of type {kind}, and nothing awaits it"
+            with self.subTest(kind=kind), mock.host():
+                with self.assertRaisesRegex(TypeError, problem):
+                    handler(function)(mock.event())
+                with self.assertRaisesRegex(TypeError, problem):
+                    batch_handler(function)([mock.event()])
+        with self.assertRaisesRegex(TypeError, "returned a value of type coroutine"):
+            _returned.check(Sleepy()(None))
+
+    def test_whatever_else_is_returned_means_nothing(self) -> None:
+        for value in (None, 1, "a", [], [1], {"a": 1}, range(3)):
+            _returned.check(value)
 
 
 if __name__ == "__main__":
