@@ -180,13 +180,14 @@ fn shown(text: &str) -> String {
 mod tests {
     use std::fs;
 
-    use pelton_sandbox::{EmitGrant, Grants, Sandbox, SandboxOptions};
+    use pelton_core::{Event, Offset, Timestamp};
+    use pelton_sandbox::{EmitGrant, Grants, Place, Sandbox, SandboxOptions};
     use serde_json::json;
     use tempfile::TempDir;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::plain_file::tests::make_pipe;
+    use crate::{bench::Bench, plain_file::tests::make_pipe};
 
     const EVENTS: &str = "{\"id\":\"1\",\"kind\":\"emit\",\"payload\":1}\n";
     const EXPECTED: &str = concat!(
@@ -264,10 +265,20 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("h.wasm");
         fs::write(folder.path().join("h.events.ndjson"), EVENTS).expect("written");
-        // One place for an instance, and somebody has it.
+        // One place for an instance. Somebody has it, and keeps it: what was not given free may be in its memory alone.
         let module = module_in(SandboxOptions { instances_max: 1, ..SandboxOptions::default() }).await;
-        let mut other = Script::open(&module, &folder.path().join("h.events.ndjson"), Format::Event).expect("opened");
-        assert!(other.next().await.expect("read").expect("an event").is_done());
+        let place = Place { group: "g".into(), stream: "in".into(), partition: 0 };
+        let mut other = Bench::new(&module, place, None).with_manual_commits(true);
+        let event = Event {
+            offset: Offset(0),
+            id: "1".into(),
+            key: None,
+            kind: "log".into(),
+            time: Timestamp(0),
+            headers: Vec::new(),
+            payload: Vec::new(),
+        };
+        assert!(other.call(&event, 1).await.is_done());
         for expected in [None, Some(EXPECTED)] {
             if let Some(expected) = expected {
                 fs::write(folder.path().join("h.expected.ndjson"), expected).expect("written");
