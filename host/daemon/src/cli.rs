@@ -261,6 +261,19 @@ pub struct AppendArgs {
     pub batch: u32,
 }
 
+impl AppendArgs {
+    /// Refuses what would be passed over without a word: a line that is an event says all of this itself.
+    fn check(&self) -> Result<(), UsageError> {
+        let fields = [("key", &self.key), ("kind", &self.kind), ("id", &self.id)];
+        match fields.iter().find(|(_, given)| given.is_some()) {
+            Some((name, _)) if self.format == Format::Event => Err(UsageError(format!(
+                "--{name} is for --format json; in an event line the {name} is its field \"{name}\""
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// `pelton tail`
 #[derive(Debug, Args)]
 pub struct TailArgs {
@@ -443,7 +456,10 @@ async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
         Command::Dev(args) => return commands::dev::dev(&common, &args).await,
         Command::New(args) => commands::new::new(&common, &args)?,
         Command::Build(args) => commands::build(&common, &args)?,
-        Command::Append(args) => commands::append::append(&common, &args).await?,
+        Command::Append(args) => {
+            args.check()?;
+            commands::append::append(&common, &args).await?
+        }
         Command::Tail(args) => commands::tail::tail(&common, &args).await?,
         Command::Streams => commands::streams::streams(&common).await?,
         Command::Groups => commands::groups::groups(&common).await?,

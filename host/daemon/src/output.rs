@@ -85,15 +85,38 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// Prints a table with a heading, or a sentence if there is nothing in it.
+/// As [`visible`], for what has one line to itself: a line end or a tab would make it look like more than one value.
+pub(crate) fn in_one_line(text: &str) -> Cow<'_, str> {
+    match visible(text) {
+        shown if shown.contains(['\n', '\t']) => Cow::Owned(shown.replace('\n', "\\n").replace('\t', "\\t")),
+        shown => shown,
+    }
+}
+
+/// Prints a table with a heading, or a sentence if there is nothing in it. What is in it steers no terminal.
 pub(crate) fn table<const N: usize>(
     heading: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
     empty: &str,
 ) -> io::Result<()> {
+    table_without(&[], heading, rows, empty)
+}
+
+/// As [`table`]. Of these columns, those in which no row has anything are left out: most of the time that is most of them,
+/// and a line has to fit into a terminal.
+pub(crate) fn table_without<const N: usize>(
+    if_empty: &[&str],
+    heading: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+    empty: &str,
+) -> io::Result<()> {
+    let rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| in_one_line(&cell).into_owned())).collect();
+    let columns: Vec<usize> = (0..N)
+        .filter(|column| !if_empty.contains(&heading[*column]) || rows.iter().any(|row| !row[*column].is_empty()))
+        .collect();
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(heading.map(str::to_uppercase));
-    table.add_rows(rows);
+    table.load_preset(presets::NOTHING).set_header(columns.iter().map(|column| heading[*column].to_uppercase()));
+    table.add_rows(rows.iter().map(|row| columns.iter().map(|column| &row[*column])));
     if table.is_empty() {
         return line(empty);
     }

@@ -492,6 +492,18 @@ fn what_tail_prints_can_be_appended_to_another_stream() {
 }
 
 #[test]
+fn what_an_event_line_says_itself_is_not_taken_from_the_command_line() {
+    let stage = Stage::new(STREAMS);
+    for name in ["key", "kind", "id"] {
+        stage.feed(&["append", "in", "--format", "event", &format!("--{name}"), "k"], "{\"payload\":1}\n").fails(
+            2,
+            &format!("error: --{name} is for --format json; in an event line the {name} is its field \"{name}\""),
+        );
+    }
+    assert!(!stage.path("pelton.db").exists());
+}
+
+#[test]
 fn a_stream_that_does_not_exist_is_refused_with_those_that_do() {
     let stage = Stage::new(STREAMS);
     stage.pelton(&["migrate"]).ok();
@@ -568,12 +580,26 @@ fn a_person_sees_where_an_event_is_and_a_part_of_a_long_payload() {
     assert!(line.chars().count() < 250, "{line}");
 }
 
-/// Runs a command of which somebody reads the beginning and no more: its status, and what it said of errors.
-fn read_the_beginning_of(stage: &Stage, args: &[&str]) -> (Option<i32>, String) {
-    let mut child = stage.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
-    let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+/// What would paint a terminal red, ring it, and begin a line of its own.
+const STEERING: &str = "\u{1b}[31m\u{7}red\nnext\u{9b}1m";
+const STEERING_SHOWN: &str = "\\u{1b}[31m\\u{7}red\\nnext\\u{9b}1m";
+
+#[test]
+fn keys_and_kinds_of_others_steer_no_terminal() {
+    let stage = Stage::with_group(1, "on_failure = { strategy = \"dead-letter-key\" }");
+    let refused = event(STEERING, STEERING, "permanent", json!({}), json!("no such order"));
+    stage.append("in", &[refused, event("2", "k", STEERING, json!({}), json!(1))]);
+    stage.run_until_idle();
+    for (args, expected) in [
+        (&["tail", "in"][..], format!("  permanent  {STEERING_SHOWN}  \"no such order\"\n")),
+        (&["tail", "in"], format!("  {STEERING_SHOWN}  k  1\n")),
+        (&["dead-letters", "list", "work"], format!("0/0  {STEERING_SHOWN}  {STEERING_SHOWN}  permanent  permanent")),
+        (&["dead-letters", "show", "work", "--id", "0/0"], format!("key       {STEERING_SHOWN}\nkind ")),
+        (&["group", "show", "work"], format!("\n{STEERING_SHOWN}  0 ")),
+    ] {
+        let shown = stage.pelton(args).ok().stdout;
+        assert!(shown.contains(&expected) && !shown.contains(['\u{1b}', '\u{7}', '\u{9b}']), "{shown:?}");
+    }
 }
 
 #[test]

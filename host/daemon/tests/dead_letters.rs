@@ -59,6 +59,22 @@ fn emitted(stage: &Stage) -> Vec<String> {
 // --- Seeing -------------------------------------------------------------------------------------------------------
 
 #[test]
+fn one_or_all_can_be_listed_and_exported() {
+    let stage = two_keys();
+    assert_eq!(ids(&list(&stage, &["--id", "0/1"])), ["0/1"]);
+    assert_eq!(ids(&list(&stage, &["--id", "b1"])), ["0/2"]);
+    assert_eq!(list(&stage, &["--all"]).len(), 4);
+    let exported = stage.pelton(&["dead-letters", "export", "work", "--id", "a1"]).ok().lines();
+    assert_eq!(ids(&exported), ["0/0"]);
+    assert_eq!(stage.pelton(&["dead-letters", "export", "work", "--all"]).ok().lines().len(), 4);
+    let missing = stage.pelton(&["dead-letters", "list", "work", "--id", "0/9"]);
+    assert_eq!(missing.status, 1, "{missing:?}");
+    for more in [&["--all"][..], &["--key", "a"]] {
+        assert_eq!(stage.pelton(&[&["dead-letters", "list", "work", "--id", "a1"], more].concat()).status, 2);
+    }
+}
+
+#[test]
 fn a_dead_letter_is_told_with_its_event_and_its_failure() {
     let stage = two_keys();
     let letters = list(&stage, &[]);

@@ -316,6 +316,51 @@ fn one_event_meets_the_state_that_was_asked_for() {
     assert_eq!((payload(&[]), payload(&["--state", "empty"]), payload(&["--state", "rebuild"])), (11, 1, 6));
 }
 
+// --- As a gate ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_range_in_which_no_event_can_lie_is_refused_with_what_there_is() {
+    let stage = ten_counted();
+    for (from, to) in [("2", "1"), ("999", "latest"), ("latest", "earliest")] {
+        replay(&stage, &["--from", from, "--to", to]).fails(
+            1,
+            &format!("error: no event can lie between --from {from} and --to {to}: of stream \"in\", partition 0 offsets 0 to 10 (not included) are there; choose a range within that"),
+        );
+    }
+    let stage = Stage::with_group(3, "");
+    stage.append("in", &[count_event("e", "k")]);
+    let output = replay(&stage, &["--from", "1"]);
+    assert_eq!(output.status, 0, "one partition has it as its head: {output:?}");
+    let output = replay(&stage, &["--from", "2"]);
+    assert_eq!(output.stderr.matches("no events, and 0 comes next").count(), 2, "{}", output.stderr);
+}
+
+#[test]
+fn a_comparison_of_nothing_lets_no_version_pass() {
+    let stage = ten_counted();
+    stage.write("new.wasm", misbehave_v2());
+    let output = replay(&stage, &["--module", "new.wasm", "--diff", "--from", "latest"]);
+    assert_eq!(output.status, 1);
+    assert!(
+        output.stdout.contains("\nnothing was compared: ") && !output.stdout.contains("no difference"),
+        "{output:?}"
+    );
+    let output = replay(&stage, &["--module", "new.wasm", "--diff", "--from", "latest", "--json"]);
+    assert_eq!((output.status, &told(&output).1["compared"]), (1, &json!(0)));
+    replay(&stage, &["--module", "new.wasm", "--from", "latest"]).ok();
+}
+
+#[test]
+fn a_version_that_is_compared_with_itself_is_told_so() {
+    let stage = ten_counted();
+    stage.write("copy.wasm", guest("misbehave"));
+    let output = replay(&stage, &["--module", "copy.wasm", "--diff"]).ok();
+    let digest = pelton_sandbox::digest_of(&guest("misbehave"));
+    let note = format!("note: copy.wasm is the version that is live ({digest}): it is compared with itself\n");
+    assert_eq!(output.stderr, note);
+    assert!(output.stdout.ends_with("\nno difference: this is the version that is live\n"), "{}", output.stdout);
+}
+
 // --- What is refused ----------------------------------------------------------------------------------------------
 
 #[test]

@@ -41,9 +41,15 @@ pub struct Narrowing {
 /// Which ones a person wants to see.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Looking {
+    /// This one: `PARTITION/OFFSET`, or the event's own id.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["key", "all"])]
+    pub id: Option<String>,
     /// Those of this key.
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", conflicts_with = "all")]
     pub key: Option<String>,
+    /// All of them, as without --id and --key; in a table too.
+    #[arg(long)]
+    pub all: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "its fields' are shown")]
     pub narrowing: Narrowing,
@@ -72,7 +78,7 @@ pub struct ListArgs {
     /// Which ones.
     #[command(flatten)]
     pub looking: Looking,
-    /// So many at most; 100 in a table, all with --json.
+    /// So many at most; 100 in a table without --all, all with --json.
     #[arg(short = 'n', value_name = "N")]
     pub count: Option<u64>,
 }

@@ -41,7 +41,10 @@ pub async fn show(common: &Common, store: &dyn Store, name: &str) -> anyhow::Res
             partition.epoch.to_string(),
             attempts_shown(partition),
             next,
-            partition.letters.to_string(),
+            Some(partition.letters)
+                .filter(|letters| *letters > 0)
+                .map(|letters| letters.to_string())
+                .unwrap_or_default(),
             reason(partition).unwrap_or_default().lines().next().unwrap_or_default().into(),
         ]
     });
@@ -58,7 +61,8 @@ pub async fn show(common: &Common, store: &dyn Store, name: &str) -> anyhow::Res
         "dead letters",
         "reason",
     ];
-    output::table(heading, rows, "no partitions")?;
+    let if_empty = ["next attempt", "dead letters", "reason"];
+    output::table_without(&if_empty, heading, rows, "no partitions")?;
     output::line("")?;
     let rows = group.consumers.iter().map(|consumer| {
         let (since, beat) = (time::show(consumer.registered_at), time::show(consumer.last_heartbeat));

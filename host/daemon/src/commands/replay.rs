@@ -43,8 +43,8 @@ struct Task<'a> {
     versions: Versions,
 }
 
-/// Runs recorded events of a group through a module and prints what came of them. Status 1 if the versions differ or,
-/// with one alone, if an event fails.
+/// Runs recorded events of a group through a module and prints what came of them. Status 1 if the versions differ or if
+/// nothing was compared and, with one alone, if an event fails.
 ///
 /// # Errors
 /// A group, partition, event or module that does not exist; history that is not complete, where state is to be rebuilt.
@@ -79,12 +79,14 @@ async fn versions(
     let file = args.module.as_ref().unwrap_or(&handler.module);
     let new = versions::from_file(&sandbox, file, grants.clone()).await?;
     let old = if args.diff { Some(running(&sandbox, store, name, handler, grants).await?) } else { None };
-    if let Some(old) = old.as_ref().filter(|old| old.digest() == new.digest() && args.module.is_none()) {
-        bail!(
-            "{} holds the running version {} of handler {name:?}, which would be compared with itself; name the new one with --module",
-            file.display(),
-            old.digest()
-        );
+    if let Some(old) = old.as_ref().filter(|old| old.digest() == new.digest()) {
+        let (file, digest) = (file.display(), old.digest());
+        if args.module.is_none() {
+            bail!(
+                "{file} holds the running version {digest} of handler {name:?}, which would be compared with itself; name the new one with --module"
+            );
+        }
+        eprintln!("note: {file} is the version that is live ({digest}): it is compared with itself");
     }
     Ok((file.clone(), Versions { old, new }))
 }
@@ -115,6 +117,7 @@ async fn many(task: &Task<'_>) -> anyhow::Result<u8> {
     bar.finish_and_clear();
     done?;
     printer.summary(task, &plan, &totals)?;
-    let failed = if args.diff { totals.differing } else { totals.new.errors };
-    Ok(u8::from(failed > 0))
+    // A comparison is asked for to be gone by: one of nothing shows nothing, and must not let a version pass.
+    let failed = if args.diff { totals.differing > 0 || totals.compared == 0 } else { totals.new.errors > 0 };
+    Ok(u8::from(failed))
 }

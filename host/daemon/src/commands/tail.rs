@@ -163,13 +163,13 @@ fn print(common: &Common, stream: &str, partition: u32, event: &Event) -> std::i
     if common.json {
         return output::json_line(&EventLine::of(stream, partition, event));
     }
-    let key = event.key.as_deref().unwrap_or("-");
+    let [kind, key] = [&event.kind, event.key.as_deref().unwrap_or("-")].map(output::in_one_line);
     let payload = String::from_utf8_lossy(&event.payload);
     let mut shown: String =
         payload.chars().take(PAYLOAD_SHOWN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if shown.len() < payload.len() {
         shown.push('…');
     }
-    let Event { offset, time, kind, .. } = event;
+    let Event { offset, time, .. } = event;
     output::line(format_args!("{stream}/{partition}@{offset}  {}  {kind}  {key}  {shown}", show(*time)))
 }

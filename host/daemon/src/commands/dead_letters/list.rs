@@ -35,7 +35,7 @@ pub(super) async fn list(common: &Common, store: &dyn Store, args: &ListArgs) ->
         output::Out.write_all(if separator == b"[" { b"[]\n" } else { b"]\n" })?;
         return Ok(());
     }
-    let most = args.count.unwrap_or(SHOWN_MAX);
+    let most = args.count.unwrap_or(if args.looking.all { u64::MAX } else { SHOWN_MAX });
     let (mut rows, mut more) = (Vec::new(), false);
     while let Some(info) = pages.next().await? {
         if rows.len() as u64 == most {
@@ -51,7 +51,7 @@ pub(super) async fn list(common: &Common, store: &dyn Store, args: &ListArgs) ->
     };
     output::table(heading, rows, &empty)?;
     if more {
-        output::line(format_args!("and more: -n N shows more of them, `pelton dead-letters export` all"))?;
+        output::line(format_args!("and more: -n N shows more of them, --all every one"))?;
     }
     Ok(())
 }

@@ -66,6 +66,9 @@ pub(super) async fn look(
 ) -> anyhow::Result<(GroupInfo, LetterQuery)> {
     let group = find(store, group).await?;
     let query = LetterQuery { key: looking.key.clone(), ..narrowed(&group, &looking.narrowing)? };
+    let Some(id) = &looking.id else { return Ok((group, query)) };
+    let one = by_id(store, &group.name, id, &query).await?;
+    let query = LetterQuery { partition: Some(one.partition), offset: Some(one.letter.event.offset), ..query };
     Ok((group, query))
 }
 

@@ -31,14 +31,14 @@ fn print(group: &str, stream: &str, info: &LetterInfo) -> std::io::Result<()> {
     output::line(format_args!("dead letter {} of group {group}, from stream {stream}", id_of(info)))?;
     let field = |name: &str, value: &str| match value {
         "" => Ok(()),
-        value => output::line(format_args!("{name:<9} {}", value.replace('\n', "\n          "))),
+        value => output::line(format_args!("{name:<9} {}", output::visible(value).replace('\n', "\n          "))),
     };
-    field("event", &event.id)?;
-    field("key", event.key.as_deref().unwrap_or_default())?;
-    field("kind", &event.kind)?;
+    field("event", &output::in_one_line(&event.id))?;
+    field("key", &output::in_one_line(event.key.as_deref().unwrap_or_default()))?;
+    field("kind", &output::in_one_line(&event.kind))?;
     field("appended", &time::show(event.time))?;
     for (name, value) in &event.headers {
-        field("header", &format!("{name}: {value}"))?;
+        field("header", &output::in_one_line(&format!("{name}: {value}")))?;
     }
     field("note", &notes(info))?;
     field("class", failure.class.as_str())?;

@@ -129,8 +129,16 @@ fn people(task: &Task<'_>, plan: &Plan, totals: &Totals) -> std::io::Result<()> 
     };
     side("old", old.digest(), &totals.old)?;
     side("new", task.versions.new.digest(), &totals.new)?;
+    if totals.compared == 0 {
+        return output::line("nothing was compared: no event of this range is there, or the group's filter wants none");
+    }
     if totals.differing == 0 {
-        return output::line("no difference");
+        let is_itself = old.digest() == task.versions.new.digest();
+        return output::line(if is_itself {
+            "no difference: this is the version that is live"
+        } else {
+            "no difference"
+        });
     }
     let Totals { emitted, state, outcome, new_errors, .. } = totals;
     output::line(format_args!(
@@ -146,7 +154,7 @@ fn events(count: u64) -> String {
 /// Prints what was and what is.
 fn differences(at: &str, step: &Step) -> std::io::Result<()> {
     let words = step.differs.words().join(", ");
-    output::line(format_args!("{at}  {}  {words}", output::visible(&step.event.id)))?;
+    output::line(format_args!("{at}  {}  {words}", output::in_one_line(&step.event.id)))?;
     let Some(old) = &step.old else { return Ok(()) };
     let mut found = Vec::new();
     walk("", Some(&comparable(old)), Some(&comparable(&step.new)), &mut found);

@@ -8,7 +8,11 @@ use crate::{
     cli::{Beginning, RecordedArgs},
     commands::group_reset::To,
     history::{Base, Span},
+    time,
 };
+
+/// How many partitions an error lists.
+const PARTITIONS_SHOWN_MAX: usize = 8;
 
 /// What is to be run.
 pub(super) struct Plan {
@@ -55,15 +59,16 @@ pub(super) async fn plan(
     args: &RecordedArgs,
 ) -> anyhow::Result<Plan> {
     let mut spans = Vec::new();
+    // Partitions are not equally full: a range that lies within one of them is one.
+    let mut is_possible = false;
     for (partition, bounds) in wanted(stream, args.partition) {
         let place = async |at: To| -> Result<Offset, StoreError> {
-            let offset = match at {
+            Ok(match at {
                 To::Earliest => bounds.first,
                 To::Latest => bounds.head,
                 To::Offset(offset) => Offset(offset),
                 To::Time(time) => store.offset_at(&group.stream, partition, time).await?,
-            };
-            Ok(offset.clamp(bounds.first, bounds.head))
+            })
         };
         let (from, to) = match args.last {
             Some(last) => {
@@ -72,7 +77,12 @@ pub(super) async fn plan(
             }
             None => (place(args.from).await?, place(args.to).await?),
         };
+        is_possible |= from <= to;
+        let [from, to] = [from, to].map(|at| at.clamp(bounds.first, bounds.head));
         spans.push(Span { partition, start: from, from, to });
+    }
+    if !is_possible {
+        bail!(impossible(stream, args));
     }
     spans.retain(|span| span.from < span.to);
     let from_the_start = spans.iter().all(|span| span.from == Offset(0));
@@ -82,6 +92,37 @@ pub(super) async fn plan(
     }
     let (base, state) = base(beginning);
     Ok(Plan { spans, base, state })
+}
+
+/// A range that ends before it begins, or lies outside of what there is, is a slip of whoever wrote it; that nothing differs in
+/// it must not look like an answer.
+fn impossible(stream: &StreamInfo, args: &RecordedArgs) -> String {
+    let holds = wanted(stream, args.partition).map(|(partition, StreamPartition { first, head })| match head {
+        _ if first == head => format!("partition {partition} no events, and {head} comes next"),
+        _ => format!("partition {partition} offsets {first} to {head} (not included)"),
+    });
+    let holds: Vec<_> = holds.collect();
+    let more = match holds.len().saturating_sub(PARTITIONS_SHOWN_MAX) {
+        0 => String::new(),
+        more => format!(", and {more} more partitions"),
+    };
+    format!(
+        "no event can lie between --from {} and --to {}: of stream {:?}, {}{more} are there; choose a range within that",
+        shown(args.from),
+        shown(args.to),
+        stream.spec.name,
+        holds.iter().take(PARTITIONS_SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(", "),
+    )
+}
+
+/// As it was written on the command line, more or less.
+fn shown(at: To) -> String {
+    match at {
+        To::Earliest => "earliest".into(),
+        To::Latest => "latest".into(),
+        To::Offset(offset) => offset.to_string(),
+        To::Time(time) => time::show(time),
+    }
 }
 
 /// Where the state comes from, and the word for it.
