@@ -121,6 +121,15 @@ mod tests {
     }
 
     #[test]
+    fn the_handler_in_the_readme_is_the_one_that_comes_out() {
+        let readme = include_str!("../../../README.md");
+        let files = project(Lang::Python, "greeter");
+        let handler = files.iter().find(|file| file.path == Path::new("handler.py")).expect("a handler");
+        let handler = String::from_utf8_lossy(&handler.bytes);
+        assert!(readme.contains(&format!("`handler.py`, whole:\n\n```python\n{handler}```\n")), "{handler}");
+    }
+
+    #[test]
     fn an_sdk_is_of_one_language() {
         let files = sdk("python");
         assert!(files.iter().any(|file| file.path.starts_with("vendor/pelton/guest-sdk/python")));
