@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pelton_core::Rollout;
-use pelton_store::{HandlerReport, HandlerState};
+use pelton_store::{HandlerReport, HandlerState, HostInfo};
 use serde_json::{Map, Value, json};
 
 use super::handler::{canary_json, canary_note, short};
@@ -15,13 +15,30 @@ use crate::{cli::Common, output, time::show};
 /// A configuration or store that cannot be read.
 pub async fn handlers(common: &Common) -> anyhow::Result<()> {
     let (_, store) = super::open(common, false).await?;
-    let (reports, rollouts) = (store.handlers().await?, store.rollouts().await?);
-    let rows = rows(&reports, &rollouts);
+    let (reports, rollouts, hosts) = (store.handlers().await?, store.rollouts().await?, store.hosts().await?);
+    let rows = rows(&reports, &rollouts, &hosts);
     if common.json {
         output::json_line(&rows.iter().map(Row::json).collect::<Vec<_>>())?;
     } else {
-        let heading = ["handler", "host", "state", "digest", "since", "calls", "failures", "outcomes", "note", "error"];
-        output::table(heading, rows.iter().map(Row::cells), "no handler was loaded yet: start `pelton run`")?;
+        let heading = ["handler", "host", "state", "digest", "since", "calls", "failures", "outcomes", "note"];
+        let cells = rows.iter().map(Row::cells);
+        output::table_without(&["outcomes", "note"], heading, cells, "no handler was loaded yet: start `pelton run`")?;
+        errors(&rows)?;
+    }
+    Ok(())
+}
+
+/// Under the table: a reason is a sentence or two, and would be wider than any terminal.
+fn errors(rows: &[Row<'_>]) -> std::io::Result<()> {
+    let found = rows.iter().filter_map(|row| {
+        let report = row.report?;
+        Some((row.handler, &report.host, report.error.as_deref()?))
+    });
+    for (index, (handler, host, error)) in found.enumerate() {
+        if index == 0 {
+            output::line("")?;
+        }
+        output::line(format_args!("error handler {handler} on {host}: {}", output::visible(error)))?;
     }
     Ok(())
 }
@@ -31,17 +48,23 @@ struct Row<'a> {
     handler: &'a str,
     report: Option<&'a HandlerReport>,
     rollout: Option<&'a Rollout>,
+    /// What it says is what its host said last, which runs no more.
+    gone: bool,
 }
 
-fn rows<'a>(reports: &'a [HandlerReport], rollouts: &'a [Rollout]) -> Vec<Row<'a>> {
+fn rows<'a>(reports: &'a [HandlerReport], rollouts: &'a [Rollout], hosts: &[HostInfo]) -> Vec<Row<'a>> {
+    let lives = |name: &str| hosts.iter().any(|host| host.active && host.host == name);
     let rollout_of = |handler: &str| rollouts.iter().find(|rollout| rollout.handler == handler);
     let reported = reports.iter().map(|report| {
         let handler = report.handler.as_str();
-        Row { handler, report: Some(report), rollout: rollout_of(handler) }
+        Row { handler, report: Some(report), rollout: rollout_of(handler), gone: !lives(&report.host) }
     });
     let names: BTreeSet<_> = reports.iter().map(|report| &report.handler).collect();
     let unreported = rollouts.iter().filter(|rollout| !names.contains(&rollout.handler));
-    let unreported = unreported.map(|rollout| Row { handler: &rollout.handler, report: None, rollout: Some(rollout) });
+    let unreported = unreported.map(|rollout| {
+        let handler = rollout.handler.as_str();
+        Row { handler, report: None, rollout: Some(rollout), gone: false }
+    });
     let mut rows: Vec<_> = reported.chain(unreported).collect();
     // Stable: the hosts of a handler stay in their order.
     rows.sort_by_key(|row| row.handler);
@@ -64,7 +87,7 @@ impl Row<'_> {
     }
 
     fn json(&self) -> Value {
-        let Self { handler, report, rollout } = self;
+        let Self { handler, report, rollout, gone } = self;
         let loaded = report.filter(|report| !report.digest.is_empty());
         json!({
             "handler": handler,
@@ -72,6 +95,7 @@ impl Row<'_> {
             "digest": loaded.map(|report| &report.digest),
             "since": loaded.map(|report| show(report.since)),
             "state": self.state(),
+            "gone": gone,
             "error": report.and_then(|report| report.error.as_ref()),
             "calls": report.map_or(0, |report| report.calls),
             "failures": report.map_or(0, |report| report.failures),
@@ -85,10 +109,10 @@ impl Row<'_> {
         })
     }
 
-    fn cells(&self) -> [String; 10] {
-        let Self { handler, report, rollout } = self;
-        let mut state = self.state().unwrap_or("no host").to_owned();
-        if let Some(wanted) = self.differs_from() {
+    fn cells(&self) -> [String; 9] {
+        let Self { handler, report, rollout, gone } = self;
+        let mut state = if *gone { "gone" } else { self.state().unwrap_or("no host") }.to_owned();
+        if let Some(wanted) = self.differs_from().filter(|_| !gone) {
             state += &format!(" (another digest than {})", short(wanted));
         }
         let wanted = || rollout.and_then(|rollout| rollout.live.as_deref());
@@ -105,7 +129,6 @@ impl Row<'_> {
             report.map_or(0, |report| report.failures).to_string(),
             outcomes.iter().map(|(class, count)| format!("{class} {count}")).collect::<Vec<_>>().join(", "),
             notes.into_iter().flatten().collect::<Vec<_>>().join(", "),
-            report.and_then(|report| report.error.clone()).unwrap_or_default(),
         ]
     }
 }
