@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
 
 /// What tools keep and leave in a project, from its folder.
@@ -66,7 +66,7 @@ struct Artifact {
 ///
 /// Says what to install if a tool is missing, and what to change if the project does not make a handler.
 pub(crate) fn build(dir: &Path, options: &Options) -> Result<Built> {
-    let dir = dir.canonicalize().with_context(|| format!("project {}", dir.display()))?;
+    let dir = project_folder(dir)?;
     let language = Language::of(&dir)?;
     ensure!(
         options.features.is_empty() || language == Language::Rust,
@@ -89,6 +89,19 @@ pub(crate) fn build(dir: &Path, options: &Options) -> Result<Built> {
         bytes: artifact.component.len() as u64,
         digest: format!("sha256:{:x}", Sha256::digest(&artifact.component)),
         tool: artifact.tool,
+    })
+}
+
+/// The folder of a project, by its one true name.
+///
+/// # Errors
+/// One that is not there, and the remedy.
+pub(crate) fn project_folder(dir: &Path) -> Result<PathBuf> {
+    dir.canonicalize().map_err(|reason| {
+        anyhow!(
+            "project {}: {reason}; name the folder of a project, which `pelton new NAME --lang LANGUAGE` makes",
+            dir.display()
+        )
     })
 }
 

@@ -6,7 +6,10 @@ mod replay;
 
 use std::{fmt, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{commands, compiler, config::ConfigError, logging, output};
 
@@ -424,7 +427,7 @@ pub fn main() -> ExitCode {
     if let Some(args) = compiler::asked_for(std::env::args_os()) {
         return pelton_sandbox::compile_stdin_to_stdout(args);
     }
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_tip(error, std::env::args()).exit());
     let common = Common { config: cli.config, json: cli.json };
     let filter = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
     let done = logging::start(filter).and_then(|()| {
@@ -444,6 +447,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(if usage { USAGE } else { FAILED })
         }
     }
+}
+
+/// A refusal of what follows `--wait` says how it is written: after a blank it would be taken for something else.
+fn with_tip(mut error: clap::Error, args: impl Iterator<Item = String>) -> clap::Error {
+    let Some(ContextValue::String(refused)) = error.get(ContextKind::InvalidArg) else { return error };
+    let args: Vec<String> = args.collect();
+    if error.kind() == ErrorKind::UnknownArgument
+        && args.windows(2).any(|pair| pair[0] == "--wait" && pair[1] == *refused)
+    {
+        let tip = format!("a time to wait follows an equals sign: '--wait={refused}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 async fn dispatch(common: Common, command: Command) -> anyhow::Result<u8> {
@@ -535,6 +551,17 @@ mod tests {
         assert_eq!(kind(&["edit", "g", "--id", "0/1"]), Some(MissingRequiredArgument));
         assert_eq!(kind(&["edit", "g", "--id", "0/1", "--payload", "1", "--file", "-"]), Some(ArgumentConflict));
         assert_eq!(kind(&["list", "g", "--key", "k", "-n", "3"]), None);
+    }
+
+    #[test]
+    fn a_time_to_wait_after_a_blank_is_told_how_it_is_written() {
+        let told = |args: &[&str]| {
+            let args = [&["pelton", "dead-letters", "replay", "g", "--all"], args].concat();
+            let error = Cli::try_parse_from(&args).expect_err("refused");
+            with_tip(error, args.iter().map(ToString::to_string)).to_string()
+        };
+        assert!(told(&["--wait", "5m"]).contains("tip: a time to wait follows an equals sign: '--wait=5m'"));
+        assert!(!told(&["--dry-run", "5m"]).contains("--wait="));
     }
 
     #[test]

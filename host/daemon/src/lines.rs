@@ -123,7 +123,9 @@ impl Lines {
             let text = TextLines::new(io::stdin(), "standard input".to_owned(), LINE_BYTES_MAX);
             return Ok(Self::new(text, format, fields, None));
         }
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = File::open(path).map_err(|reason| {
+            anyhow::anyhow!("cannot open {}: {reason}; correct the path, or say - for standard input", path.display())
+        })?;
         let total_bytes = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
         Ok(Self::new(TextLines::new(file, path.display().to_string(), LINE_BYTES_MAX), format, fields, total_bytes))
     }

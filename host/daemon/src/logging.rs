@@ -8,6 +8,8 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt};
 
+use crate::cli::UsageError;
+
 /// Whether lines are for people, and one that holds line ends would look like several.
 static AS_TEXT: AtomicBool = AtomicBool::new(false);
 
@@ -29,7 +31,7 @@ pub(crate) fn start(filter: &str) -> anyhow::Result<()> {
     // What the database driver has to say, errors and outages among it, is said by whoever asked it.
     let filter = std::env::var("PELTON_LOG").unwrap_or_else(|_| format!("{filter},sqlx=error"));
     let filter = EnvFilter::try_new(&filter).map_err(|error| {
-        anyhow::anyhow!("PELTON_LOG={filter:?} is not a filter such as \"info\" or \"pelton=debug\": {error}")
+        UsageError(format!("PELTON_LOG={filter:?} is not a filter such as \"info\" or \"pelton=debug\": {error}"))
     })?;
     let format = std::env::var("PELTON_LOG_FORMAT").unwrap_or_default();
     let json = if format.is_empty() { !stderr().is_terminal() } else { format == "json" };

@@ -317,7 +317,7 @@ async fn read(config: &HandlerConfig) -> Result<(Arc<[u8]>, String), String> {
     let found = spawn_blocking(move || digest_of(&hashed)).await.map_err(|error| format!("module {path}: {error}"))?;
     if let Some(pinned) = config.digest.as_ref().filter(|pinned| **pinned != found) {
         return Err(format!(
-            "module {path} has digest {found}, but workers.toml pins {pinned}; change the pin, or bring the module back"
+            "module {path} has digest {found}, but the configuration pins {pinned}; change the pin, or bring the module back"
         ));
     }
     Ok((bytes, found))

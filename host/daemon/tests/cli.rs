@@ -45,6 +45,7 @@ fn a_usage_error_has_status_2() {
             &["test", "m.wasm", "--events", "e", "--update"],
             "error: --update writes the file of expectations; name it with --expect",
         ),
+        (&["dead-letters", "replay", "g", "--all", "--wait", "5m"], "error: unexpected argument '5m' found"),
         (&["append", "in", "--batch", "0"], "error: invalid value '0' for '--batch <N>': 0 is not in 1..=100000"),
     ] {
         let output = stage.pelton(args);
@@ -95,7 +96,7 @@ fn check_tells_a_wrong_configuration_to_programs() {
     let stage = Stage::new("[host]\nid = 1\n");
     let output = stage.pelton(&["check", "--json"]);
     let faults = json!([{ "line": 2, "message": "host.id: expected a string, found the integer 1" }]);
-    assert_eq!(output.lines(), [json!({ "ok": false, "faults": faults, "handlers": [] })]);
+    assert_eq!(output.lines(), [json!({ "ok": false, "faults": faults, "handlers": [], "store": null })]);
     assert_eq!(output.status, 2);
 }
 
@@ -105,7 +106,7 @@ fn a_log_filter_that_is_none_is_refused() {
     let output = stage.command(&["streams"]).env("PELTON_LOG", "pelton=loud").output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.starts_with(r#"error: PELTON_LOG="pelton=loud" is not a filter such as"#), "{stderr}");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
 }
 
 // --- Modules ------------------------------------------------------------------------------------------------------
@@ -126,11 +127,9 @@ fn with_module(module: Option<&[u8]>, more: &str) -> Stage {
 #[track_caller]
 fn refuses_module(stage: &Stage, fault: &str) {
     let output = stage.pelton(&["check"]);
-    let expected = format!(
-        "wrong handler h: module {}{fault}\nworkers.toml: 1 streams, 1 handlers, 1 groups: 1 wrong\n",
-        stage.shown("h.wasm")
-    );
-    assert_eq!((output.stdout, output.status), (expected, 2), "{}", output.stderr);
+    assert_eq!(output.stdout, "workers.toml: 1 stream, 1 handler, 1 group: 1 wrong\n");
+    let line = stage.config().lines().position(|line| line.starts_with("module")).unwrap() + 1;
+    output.fails(2, &format!("workers.toml:{line}: handlers.h.module: {}{fault}", stage.shown("h.wasm")));
     assert!(!stage.path("pelton.db").exists(), "check creates nothing");
 
     let json = stage.pelton(&["check", "--json"]).lines();
@@ -193,7 +192,9 @@ fn a_module_that_is_not_the_pinned_one_is_refused() {
     let found = pelton_sandbox::digest_of(&guest("noop"));
     refuses_module(
         &stage,
-        &format!(" has digest {found}, but workers.toml pins sha256:{zeros}; change the pin, or bring the module back"),
+        &format!(
+            " has digest {found}, but the configuration pins sha256:{zeros}; change the pin, or bring the module back"
+        ),
     );
 }
 
@@ -208,7 +209,46 @@ fn check_finds_every_wrong_module_at_once_and_shows_the_good_ones() {
     let handlers = report["handlers"].as_array().unwrap();
     assert_eq!(handlers.iter().map(|handler| handler["error"].is_null()).collect::<Vec<_>>(), [false, true, false]);
     let digest = pelton_sandbox::digest_of(&guest("misbehave"));
-    assert_eq!(handlers[1], json!({ "handler": "b", "digest": digest, "world": "worker", "error": null, "notes": [] }));
+    assert_eq!(
+        handlers[1],
+        json!({ "handler": "b", "digest": digest, "world": "worker", "error": null, "line": 4, "notes": [] })
+    );
+}
+
+#[test]
+fn check_finds_wrong_modules_beside_a_wrong_file_and_a_store_that_says_otherwise() {
+    let stage = Stage::with_group(2, "");
+    stage.pelton(&["migrate"]).ok();
+    let config = support::one_group(3, "")
+        .replace("stream = \"in\"", "stream = \"out\"")
+        .replace("[groups.work]", "[handlers.b]\nmodule = \"b.wasm\"\nallow = { emit = [\"nowhere\"] }\n[handlers.c]\nmodule = \"c.wasm\"\nlimits = { memory = 1 }\n[groups.work]")
+        + "[groups.other]\nhandler = \"h\"\nstream = \"none\"\n";
+    stage.write("other.toml", config);
+    let output = stage.pelton(&["check", "-c", "other.toml"]);
+    let place = |fault: &str| fault.split(": ").take(2).collect::<Vec<_>>().join(": ");
+    assert_eq!(
+        output.stderr.lines().map(place).collect::<Vec<_>>(),
+        [
+            "other.toml:5: streams.in.partitions",
+            "other.toml:7: streams.out.partitions",
+            "other.toml:12: handlers.b.module",
+            "other.toml:13: handlers.b.allow.emit",
+            "other.toml:16: handlers.c.limits.memory",
+            "other.toml:18: groups.work.stream",
+            "other.toml:23: groups.other.stream",
+        ],
+        "{}",
+        output.stderr
+    );
+    assert!(
+        output.stderr.contains("partitions: the stream has 2 in the store, found 3; the number is fixed"),
+        "{output:?}"
+    );
+    let well = format!(
+        "handler h: worker {}\nother.toml: 2 streams, 3 handlers, 2 groups: 7 wrong\n",
+        pelton_sandbox::digest_of(&guest("misbehave"))
+    );
+    assert_eq!((output.stdout, output.status), (format!("ok    {well}"), 2));
 }
 
 #[test]
@@ -218,7 +258,7 @@ fn check_accepts_what_is_right_and_creates_nothing() {
     let digest = pelton_sandbox::digest_of(&guest("misbehave"));
     assert_eq!(
         output.stdout,
-        format!("ok    handler h: worker {digest}\nworkers.toml: 2 streams, 1 handlers, 1 groups: all well\n")
+        format!("ok    handler h: worker {digest}\nworkers.toml: 2 streams, 1 handler, 1 group: all well\n")
     );
     assert!(!stage.path("pelton.db").exists());
 }
@@ -293,6 +333,30 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_folder_that_this_user_may_not_write_to_is_named() {
+    use std::{fs, os::unix::fs::PermissionsExt};
+    let stage = Stage::new(&STREAMS.replacen("[streams", "[store]\nurl = \"sqlite://shut/pelton.db\"\n[streams", 1));
+    let shut = stage.path("shut");
+    fs::create_dir(&shut).unwrap();
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(shut.join("probe"), "").is_ok() {
+        println!("NOT RUN: this user may write to every folder");
+        return;
+    }
+    let folder = stage.shown("shut");
+    let fault = format!(
+        "error: store url \"sqlite://{folder}/pelton.db\" cannot be opened: this user cannot write to the folder {folder} (Permission denied (os error 13)), where SQLite makes files beside the database; run pelton as the owner, give it to this user, or name another file"
+    );
+    stage.feed(&["append", "in"], "1\n").fails(1, &fault);
+    let mut new = stage.command(&["new", "greeter", "--lang", "c"]);
+    let output = new.current_dir(&shut).output().unwrap();
+    let fault = format!(
+        "error: cannot make the folder greeter in {folder}: Permission denied (os error 13); go to a folder that you may write to\n"
+    );
+    assert_eq!((String::from_utf8_lossy(&output.stderr).as_ref(), output.status.code()), (&*fault, Some(1)));
+}
+
+#[test]
 fn a_database_of_a_newer_schema_is_refused() {
     let stage = Stage::new(STREAMS);
     stage.feed(&["append", "in"], "1\n").ok();
@@ -319,7 +383,7 @@ fn migrate_creates_what_the_configuration_declares() {
     let stage = Stage::with_group(2, "");
     assert_eq!(stage.pelton(&["migrate", "--json"]).json(), json!({ "streams": 2, "groups": 1 }));
     let output = stage.pelton(&["migrate"]).ok();
-    assert_eq!(output.stdout, "schema is up to date; 2 streams and 1 groups are declared\n");
+    assert_eq!(output.stdout, "schema is up to date; 2 streams and 1 group are declared\n");
     assert_eq!(stage.group("work")["partitions"].as_array().unwrap().len(), 2);
 }
 
@@ -422,7 +486,7 @@ fn a_broken_line_of_a_file_names_the_file() {
     assert_eq!(stage.tail("in"), [] as [Value; 0]);
     stage
         .pelton(&["append", "in", "none.ndjson"])
-        .fails(1, "error: cannot open none.ndjson: No such file or directory (os error 2)");
+        .fails(1, "error: cannot open none.ndjson: No such file or directory (os error 2); correct the path, or say - for standard input");
 }
 
 #[test]
@@ -580,6 +644,14 @@ fn a_person_sees_where_an_event_is_and_a_part_of_a_long_payload() {
     assert!(line.chars().count() < 250, "{line}");
 }
 
+/// Runs a command of which somebody reads the beginning and no more: its status, and what it said of errors.
+fn read_the_beginning_of(stage: &Stage, args: &[&str]) -> (Option<i32>, String) {
+    let mut child = stage.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// What would paint a terminal red, ring it, and begin a line of its own.
 const STEERING: &str = "\u{1b}[31m\u{7}red\nnext\u{9b}1m";
 const STEERING_SHOWN: &str = "\\u{1b}[31m\\u{7}red\\nnext\\u{9b}1m";
@@ -680,9 +752,27 @@ fn programs_read_groups_streams_and_handlers_under_the_documented_names() {
     assert_eq!(names(&streams[0]["partitions"][0]), ["first", "head", "partition"]);
 
     let handler = stage.handler("h");
-    has_names(&handler, &["handler", "digest", "since", "state", "error", "calls", "failures"]);
+    has_names(&handler, &["handler", "digest", "since", "state", "gone", "error", "calls", "failures"]);
+    assert_eq!(handler["gone"], false);
     assert_eq!((&handler["state"], &handler["error"], &handler["failures"]), (&json!("live"), &Value::Null, &json!(0)));
     assert_eq!(handler["digest"], pelton_sandbox::digest_of(&guest("misbehave")));
+    daemon.stop();
+    let handler = stage.handler("h");
+    assert_eq!((&handler["state"], &handler["gone"]), (&json!("live"), &json!(true)), "what its host said last");
+    let table = stage.pelton(&["handlers"]).ok().stdout;
+    assert!(table.lines().nth(1).is_some_and(|row| row.split_whitespace().nth(2) == Some("gone")), "{table}");
+}
+
+#[test]
+fn why_a_module_is_refused_stands_under_the_table() {
+    let stage = Stage::with_group(1, "");
+    let daemon = stage.daemon();
+    stage.replace("misbehave.wasm", CORE_MODULE);
+    let error = stage.await_handler("h", "refused")["error"].as_str().unwrap().to_owned();
+    let table = stage.pelton(&["handlers"]).ok().stdout;
+    let (rows, under) = table.split_once("\n\n").unwrap();
+    assert!(rows.lines().all(|row| row.len() <= 100) && rows.contains("refused"), "{table}");
+    assert!(under.starts_with("error handler h on ") && under.ends_with(&format!(": {error}\n")), "{table}");
     daemon.stop();
 }
 
@@ -815,7 +905,7 @@ fn test_refuses_what_is_no_module_or_no_event() {
     let stage = test_stage();
     stage
         .pelton(&["test", "none.wasm", "--events", "events.ndjson"])
-        .fails(1, "error: cannot read module none.wasm: No such file or directory (os error 2)");
+        .fails(1, "error: cannot read module none.wasm: No such file or directory (os error 2); build it with `pelton build`, or correct the path");
     stage.write("core.wasm", CORE_MODULE);
     stage.pelton(&["test", "core.wasm", "--events", "events.ndjson"]).fails(
         1,

@@ -363,7 +363,7 @@ fn a_dry_run_takes_the_module_of_the_configuration_and_its_pin() {
     let pinned = stage.config().replace("[handlers.h]\n", &format!("[handlers.h]\ndigest = \"sha256:{zeros}\"\n"));
     stage.write("workers.toml", pinned);
     let output = replay(&stage, &["--all", "--dry-run"]);
-    assert!(output.stderr.contains(&format!("but workers.toml pins sha256:{zeros}")), "{}", output.stderr);
+    assert!(output.stderr.contains(&format!("but the configuration pins sha256:{zeros}")), "{}", output.stderr);
     assert_eq!(output.status, 1);
 }
 

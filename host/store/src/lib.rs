@@ -14,7 +14,7 @@ mod wakeup;
 
 pub use error::StoreError;
 pub use memory::MemoryStore;
-pub use open::{StoreOptions, open, without_password};
+pub use open::{StoreOptions, check_url, open, without_password};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use store::{

@@ -58,6 +58,18 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, S
     }
 }
 
+/// What [`open`] would have against a URL of PostgreSQL, without connecting to anything.
+///
+/// # Errors
+/// Why, and what is expected.
+pub fn check_url(url: &str) -> Result<(), String> {
+    match PostgresStore::check_url(url) {
+        Err(StoreError::CannotOpen { reason, .. }) => Err(reason),
+        Err(error) => Err(error.to_string()),
+        Ok(()) => Ok(()),
+    }
+}
+
 /// A URL that may be shown: `user:password@` and `?password=` lose the password.
 #[must_use]
 pub fn without_password(url: &str) -> String {

@@ -91,6 +91,11 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
+    /// See [`crate::check_url`].
+    pub(crate) fn check_url(url: &str) -> Result<(), StoreError> {
+        Connector::new(url).map(drop)
+    }
+
     /// Opens a schema.
     ///
     /// # Errors

@@ -126,7 +126,7 @@ fn ended(status: std::process::ExitStatus) -> anyhow::Result<u8> {
 
 impl Project {
     fn open(common: &Common, args: &DevArgs) -> anyhow::Result<(Self, PathBuf)> {
-        let dir = args.dir.canonicalize().with_context(|| format!("project {}", args.dir.display()))?;
+        let dir = build::project_folder(&args.dir)?;
         let module = build::module_of(&dir)?;
         let config_file = super::config_of(common, &dir);
         let config = Config::load(&config_file)?;

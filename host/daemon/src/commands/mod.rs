@@ -96,9 +96,15 @@ pub async fn migrate(common: &Common) -> anyhow::Result<()> {
     if common.json {
         output::json_line(&serde_json::json!({ "streams": streams, "groups": groups }))?;
     } else {
-        output::line(format_args!("schema is up to date; {streams} streams and {groups} groups are declared"))?;
+        let (streams, groups) = (count(streams, "stream"), count(groups, "group"));
+        output::line(format_args!("schema is up to date; {streams} and {groups} are declared"))?;
     }
     Ok(())
+}
+
+/// So many of something, as people say it.
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// The configuration that goes with a project: its own, unless another was asked for.

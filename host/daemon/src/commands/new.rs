@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use serde_json::json;
 
 use crate::{
@@ -61,6 +61,11 @@ pub fn new(common: &Common, args: &NewArgs) -> anyhow::Result<()> {
     );
     let files = templates::project(*lang, name);
     let unfinished = format!(".{name}.{}.tmp", std::process::id());
+    // On its own, so that it is this folder that is told of, and not the first file in one that nobody knows.
+    fs::create_dir(&unfinished).map_err(|reason| {
+        let here = std::env::current_dir().unwrap_or_default();
+        anyhow!("cannot make the folder {name} in {}: {reason}; go to a folder that you may write to", here.display())
+    })?;
     let written = write(Path::new(&unfinished), &files)
         .and_then(|()| fs::rename(&unfinished, folder).with_context(|| format!("rename {unfinished} to {name}")));
     if written.is_err() {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use pelton_core::CommitMode;
 use pelton_sandbox::{EmitGrant, Grants, Module};
 use serde_json::Value;
@@ -108,7 +108,9 @@ fn there(file: PathBuf) -> Option<PathBuf> {
 
 async fn load(file: &Path, Declared { grants, cache, .. }: Declared) -> anyhow::Result<Module> {
     let name = file.display();
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read module {name}"))?;
+    let bytes = std::fs::read(file).map_err(|reason| {
+        anyhow!("cannot read module {name}: {reason}; build it with `pelton build`, or correct the path")
+    })?;
     let module = super::sandbox_with_cache(cache)?.load(bytes.into(), grants, Default::default()).await;
     module.with_context(|| format!("module {name}"))
 }

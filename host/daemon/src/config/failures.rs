@@ -34,7 +34,7 @@ const THENS: [(&str, Then); 4] = [
 
 pub(super) fn on_failure(group: &Section<'_>) -> Failures {
     let letters_max = PumpSettings::default().letters_max;
-    let Some(section) = group.section_if_set("on_failure") else {
+    let Some(section) = group.section_or_word("on_failure", "strategy") else {
         let policy = FailurePolicy::default();
         return Failures { policy, exit: false, auto_replay: None, letters_max, letters_retention: None };
     };
@@ -75,7 +75,7 @@ pub(super) fn on_failure(group: &Section<'_>) -> Failures {
         exit,
         auto_replay: auto_replay(&section, lacks(&[Then::DeadLetterKey])),
         letters_max: section.integer("dead_letters_max", 1, LETTERS_MAX_MOST).unwrap_or(letters_max),
-        letters_retention: section.duration("dead_letters_retention"),
+        letters_retention: section.duration_or_for_ever("dead_letters_retention", "dead letters"),
     };
     if failures.letters_retention.is_some_and(|retention| retention.is_zero()) {
         section.fault_at("dead_letters_retention", "expected more than 0; every dead letter would be lost at once");

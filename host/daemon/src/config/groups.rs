@@ -56,6 +56,7 @@ fn group(
     if !stream.is_empty() && !streams.contains_key(&stream) {
         section.fault_at("stream", format_args!("stream {stream:?} is not declared; add [streams.{stream}]"));
     }
+    section.mark("stream");
     let handler = section.required_string("handler", "\"invoice\"").unwrap_or_default();
     if !handler.is_empty() && !handlers.contains_key(&handler) {
         section.fault_at("handler", format_args!("handler {handler:?} is not declared; add [handlers.{handler}]"));

@@ -24,6 +24,11 @@ pub(super) fn handlers(
 }
 
 fn handler(name: &str, section: Section<'_>, streams: &BTreeMap<String, StreamSpec>, folder: &Path) -> HandlerConfig {
+    let config = section.string_map("config");
+    let secrets = secrets(&section, &config);
+    // Whether a module can be loaded depends on what follows, up to the limits: with a fault in it nobody can tell.
+    let before = section.faults();
+    let allow = section.section("allow");
     let module = section.required_string("module", &format!("\"handlers/{name}.wasm\"")).unwrap_or_default();
     let digest = section.string("digest");
     if let Some(digest) = &digest
@@ -31,14 +36,14 @@ fn handler(name: &str, section: Section<'_>, streams: &BTreeMap<String, StreamSp
     {
         section.fault_at("digest", format_args!("expected \"sha256:\" and 64 hexadecimal digits, found {digest:?}"));
     }
-    let config = section.string_map("config");
-    let secrets = secrets(&section, &config);
-    let allow = section.section("allow");
-    let emit = emit(&allow, streams);
     let http = http(&allow);
     let [clocks, random] = ["clocks", "random"].map(|name| allow.boolean(name).unwrap_or(false));
-    allow.finish();
     let (limits, recycle) = limits_and_recycle(&section);
+    if section.faults() == before {
+        section.mark("module");
+    }
+    let emit = emit(&allow, streams);
+    allow.finish();
     let rollout = rollout(&section);
     section.finish();
     let module = folder.join(module);

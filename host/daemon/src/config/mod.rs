@@ -204,18 +204,37 @@ impl StoreConfig {
     }
 }
 
+/// What a file says, whether it holds together or not.
+#[derive(Debug, Default)]
+pub(crate) struct Inspected {
+    /// As far as it could be read; a whole one only without faults. `None` if it is no TOML.
+    pub(crate) config: Option<Config>,
+    /// In the order of the file.
+    pub(crate) faults: Vec<Fault>,
+    /// Lines of fields that say something about the world outside, by path, such as `handlers.h.module`; only of those that
+    /// could be read with all that they depend on.
+    pub(crate) lines: BTreeMap<String, usize>,
+}
+
 impl Config {
     /// Reads and checks a file, with the process's environment. A daemon reads it again at every change: a pipe does not do.
     ///
     /// # Errors
     /// Every fault that can be found in one go.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let error = |message| ConfigError { path: path.into(), faults: vec![Fault { line: 0, message }] };
+        Self::inspect(path).whole(path)
+    }
+
+    /// Reads a file for somebody who looks for everything that is wrong, outside of it too.
+    pub(crate) fn inspect(path: &Path) -> Inspected {
         let read = plain_file::read(path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
-        let text = read.map_err(|reason| {
-            error(format!("cannot be read: {reason}; name another file with -c, or create this one"))
-        })?;
-        Self::parse(&text, path, &|name| std::env::var(name).ok())
+        match read {
+            Ok(text) => Self::inspect_text(&text, path, &|name| std::env::var(name).ok()),
+            Err(reason) => {
+                let message = format!("cannot be read: {reason}; name another file with -c, or create this one");
+                Inspected { faults: vec![Fault { line: 0, message }], ..Inspected::default() }
+            }
+        }
     }
 
     /// Checks the text of a configuration. Relative paths in it are relative to the folder of `path`.
@@ -223,19 +242,38 @@ impl Config {
     /// # Errors
     /// Every fault that can be found in one go.
     pub fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Self::inspect_text(text, path, environment).whole(path)
+    }
+
+    fn inspect_text(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Inspected {
         let (table, syntax) = DeTable::parse_recoverable(text);
         let document = Document::new(text, environment);
         if !syntax.is_empty() {
             for error in syntax {
-                document.fault(&error.span().unwrap_or(0..0), error.message().trim());
+                let span = error.span().unwrap_or(0..0);
+                match error.message().trim() {
+                    "duplicate key" => {
+                        let field = document.text_at(&span);
+                        document.fault(&span, format!("{field:?} is set twice in this table; remove one of the two"));
+                    }
+                    message => document.fault(&span, message),
+                }
             }
-            return Err(ConfigError { path: path.into(), faults: document.into_faults() });
+            return Inspected { faults: document.into_faults().0, ..Inspected::default() };
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.into());
         let config = read(&document, &table, &folder);
-        let faults = document.into_faults();
-        if faults.is_empty() { Ok(config) } else { Err(ConfigError { path: path.into(), faults }) }
+        let (faults, lines) = document.into_faults();
+        Inspected { config: Some(config), faults, lines }
+    }
+}
+
+impl Inspected {
+    /// The configuration, if nothing is wrong with it.
+    fn whole(self, path: &Path) -> Result<Config, ConfigError> {
+        let Self { config, faults, .. } = self;
+        config.filter(|_| faults.is_empty()).ok_or_else(|| ConfigError { path: path.into(), faults })
     }
 }
 

@@ -4,7 +4,12 @@
 mod items;
 mod maps;
 
-use std::{cell::RefCell, collections::BTreeSet, ops::Range, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use toml::{
     Spanned,
@@ -28,17 +33,32 @@ pub(super) struct Document<'a> {
     text: &'a str,
     environment: &'a dyn Fn(&str) -> Option<String>,
     faults: RefCell<Vec<Fault>>,
+    /// Where fields stand of which more may turn out to be wrong, by path.
+    lines: RefCell<BTreeMap<String, usize>>,
 }
 
 impl<'a> Document<'a> {
     pub(super) fn new(text: &'a str, environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { text, environment, faults: RefCell::default() }
+        Self { text, environment, faults: RefCell::default(), lines: RefCell::default() }
     }
 
     pub(super) fn fault(&self, span: &Range<usize>, message: impl Into<String>) {
+        self.faults.borrow_mut().push(Fault { line: self.line(span), message: message.into() });
+    }
+
+    fn line(&self, span: &Range<usize>) -> usize {
         let before = self.text.get(..span.start).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        self.faults.borrow_mut().push(Fault { line, message: message.into() });
+        before.matches('\n').count() + 1
+    }
+
+    /// The text that a syntax error is about.
+    pub(super) fn text_at(&self, span: &Range<usize>) -> &'a str {
+        self.text.get(span.clone()).unwrap_or_default().trim()
+    }
+
+    /// How many faults were found so far.
+    pub(super) fn count(&self) -> usize {
+        self.faults.borrow().len()
     }
 
     /// A variable of the environment; an empty one counts as not set.
@@ -46,8 +66,8 @@ impl<'a> Document<'a> {
         (self.environment)(name).filter(|value| !value.is_empty())
     }
 
-    /// All faults, in the order of the file, each once.
-    pub(super) fn into_faults(self) -> Vec<Fault> {
+    /// All faults, in the order of the file, each once; and where the fields stand that were asked for by [`Section::mark`].
+    pub(super) fn into_faults(self) -> (Vec<Fault>, BTreeMap<String, usize>) {
         let mut faults: Vec<Fault> = Vec::new();
         for fault in self.faults.into_inner() {
             // What is wrong with the defaults is found again with every group that takes them.
@@ -56,7 +76,7 @@ impl<'a> Document<'a> {
             }
         }
         faults.sort_by_key(|fault| fault.line);
-        faults
+        (faults, self.lines.into_inner())
     }
 
     /// Replaces `${VAR}` and `${VAR:-default}`.
@@ -151,6 +171,29 @@ impl<'a> Section<'a> {
         sections
     }
 
+    /// As [`Self::section_if_set`], where people write the word of one field alone.
+    pub(super) fn section_or_word(&self, name: &'static str, field: &str) -> Option<Section<'a>> {
+        if let Some((path, value)) = self.find(name)
+            && let Some(word) = value.get_ref().as_str()
+        {
+            let message = format!("expected a table, found the string {word:?}; write {{ {field} = {word:?} }}");
+            self.document.fault(&value.span(), format!("{path}: {message}"));
+            return None;
+        }
+        self.section_if_set(name)
+    }
+
+    /// How many faults the document has so far.
+    pub(super) fn faults(&self) -> usize {
+        self.document.count()
+    }
+
+    /// Remembers where a field stands: whoever looks at more than the file may find more wrong with it.
+    pub(super) fn mark(&self, name: &'static str) {
+        let span = self.find(name).map_or(self.span.clone(), |(_, value)| value.span());
+        self.document.lines.borrow_mut().insert(self.path_of(name), self.document.line(&span));
+    }
+
     /// Reports a fault of this table as a whole.
     pub(super) fn fault(&self, message: impl std::fmt::Display) {
         self.document.fault(&self.span, format!("{}: {message}", self.path));
@@ -230,6 +273,13 @@ impl<'a> Section<'a> {
     pub(super) fn duration(&self, name: &'static str) -> Option<Duration> {
         let text = self.string_of(name, "a duration in quotes, such as \"30s\"")?;
         units::duration(&text).map_err(|reason| self.fault_at(name, reason)).ok()
+    }
+
+    /// A duration that stands for ever if it is not set.
+    pub(super) fn duration_or_for_ever(&self, name: &'static str, what: &str) -> Option<Duration> {
+        let text = self.string_of(name, "a duration in quotes, such as \"30d\"")?;
+        let or = |reason| format!("{reason}; or leave it out to keep {what} for ever");
+        units::duration(&text).map_err(|reason| self.fault_at(name, or(reason))).ok()
     }
 
     pub(super) fn size(&self, name: &'static str) -> Option<u64> {

@@ -112,22 +112,26 @@ pub(super) fn store(section: Section<'_>, folder: &Path, document: &Document<'_>
             }
             format!("sqlite://{}", folder.join(path).display())
         }
-        None if is_postgres(&url) => url,
+        None if is_postgres(&url) => {
+            if let Err(reason) = pelton_store::check_url(&url) {
+                section.fault_at("url", format_args!("{reason}{source}"));
+            }
+            url
+        }
         None => {
             // The URL may hold a password: only its scheme is shown.
-            let scheme = url.split_once("://").map_or("no scheme", |(scheme, _)| scheme);
-            section.fault_at(
-                "url",
-                format_args!(
-                    "expected \"sqlite://FILE\" or \"postgres://USER@HOST/DATABASE\", found {scheme:?}{source}"
-                ),
-            );
+            let found = match url.split_once("://") {
+                Some((scheme, _)) => format!("{scheme:?}{source}"),
+                None => format!("a URL without \"://\"{source}; write {:?}", with_slashes(&url)),
+            };
+            let expected = "expected \"sqlite://FILE\" or \"postgres://USER@HOST/DATABASE\"";
+            section.fault_at("url", format_args!("{expected}, found {found}"));
             url
         }
     };
     let schema = section.string("schema").unwrap_or_else(|| SCHEMA_DEFAULT.into());
     if !is_schema(&schema) {
-        section.fault_at("schema", format_args!("expected 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits or '_', not beginning with a digit, found {schema:?}"));
+        section.fault_at("schema", format_args!("expected 1 to {SCHEMA_BYTES_MAX} lower-case letters, digits or '_', not beginning with a digit or \"pg_\", found {schema:?}"));
     }
     let durability = [("durable", Durability::Durable), ("relaxed", Durability::Relaxed)];
     let store = StoreConfig {
@@ -140,13 +144,20 @@ pub(super) fn store(section: Section<'_>, folder: &Path, document: &Document<'_>
     store
 }
 
+/// What was meant by a URL that lacks them. Only what looks like a file is shown: anything else may hold a password.
+fn with_slashes(url: &str) -> String {
+    let file = url.strip_prefix("sqlite:").unwrap_or(url);
+    if file.is_empty() || file.contains([':', '@']) { "sqlite://pelton.db".into() } else { format!("sqlite://{file}") }
+}
+
 fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
 /// A name that needs no quotes in SQL: what it is called there and what people type are the same.
 fn is_schema(name: &str) -> bool {
-    let begins = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
+    // What begins with pg_, PostgreSQL keeps for itself.
+    let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && !name.starts_with("pg_");
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     begins && name.len() <= SCHEMA_BYTES_MAX && name.chars().all(legal)
 }
@@ -159,7 +170,8 @@ pub(super) fn streams(section: &Section<'_>) -> BTreeMap<String, StreamSpec> {
             let most = PAYLOAD_MAX_MOST >> 20;
             section.fault_at("payload_max", format_args!("expected at most \"{most}MiB\", found {payload_bytes_max} bytes; put larger bodies elsewhere and their address into the event"));
         }
-        let retention = section.duration("retention");
+        section.mark("partitions");
+        let retention = section.duration_or_for_ever("retention", "events");
         if retention.is_some_and(|retention| retention.is_zero()) {
             section
                 .fault_at("retention", "expected more than 0, or no retention at all: events are kept for ever then");

@@ -186,7 +186,10 @@ fn a_wrong_type_names_the_path_and_both_types() {
     refuses_group("batch_size = 1.5\n", &[(1, "groups.billing.batch_size: expected a whole number, found a float")]);
     refuses_group(
         "on_failure = \"retry\"\n",
-        &[(1, r#"groups.billing.on_failure: expected a table, found the string "retry""#)],
+        &[(
+            1,
+            r#"groups.billing.on_failure: expected a table, found the string "retry"; write { strategy = "retry" }"#,
+        )],
     );
     refuses_group(
         "on_failure = { backoff = { factor = true } }\n",
@@ -322,8 +325,28 @@ fn a_store_of_another_kind_is_refused_without_showing_a_password() {
     );
     refuses(
         "[store]\nurl = \"me:s3cret@host/db\"\n",
-        &[(2, r#"store.url: expected "sqlite://FILE" or "postgres://USER@HOST/DATABASE", found "no scheme""#)],
+        &[(
+            2,
+            r#"store.url: expected "sqlite://FILE" or "postgres://USER@HOST/DATABASE", found a URL without "://"; write "sqlite://pelton.db""#,
+        )],
     );
+    for (url, meant) in [("pelton.db", "sqlite://pelton.db"), ("sqlite:/data/p.db", "sqlite:///data/p.db")] {
+        refuses(
+            &format!("[store]\nurl = {url:?}\n"),
+            &[(
+                2,
+                &format!(
+                    r#"store.url: expected "sqlite://FILE" or "postgres://USER@HOST/DATABASE", found a URL without "://"; write {meant:?}"#
+                ),
+            )],
+        );
+    }
+    let errors = parse("[store]\nurl = \"postgres://me:s3cret@db:54x2/events\"\n").expect_err("refused").to_string();
+    assert!(
+        errors.starts_with("/etc/pelton/workers.toml:2: store.url: ") && errors.contains("invalid port number"),
+        "{errors}"
+    );
+    assert!(!errors.contains("s3cret"), "{errors}");
     refuses(
         "[store]\nurl = \"sqlite://\"\n",
         &[(2, r#"store.url: expected a file after sqlite://, as in "sqlite://pelton.db""#)],
@@ -344,8 +367,8 @@ fn a_url_that_cannot_be_filled_in_is_not_shown() {
 
 #[test]
 fn a_schema_needs_no_quotes() {
-    let rule = "expected 1 to 63 lower-case letters, digits or '_', not beginning with a digit";
-    for bad in ["", "Pelton", "1st", "a-b", "a b", &"x".repeat(64)] {
+    let rule = "expected 1 to 63 lower-case letters, digits or '_', not beginning with a digit or \"pg_\"";
+    for bad in ["", "Pelton", "1st", "pg_x", "a-b", "a b", &"x".repeat(64)] {
         refuses(
             &format!("[store]\nurl = \"postgres://host/db\"\nschema = {bad:?}\n"),
             &[(3, &format!("store.schema: {rule}, found {bad:?}"))],
@@ -616,7 +639,10 @@ fn a_syntax_error_has_its_line() {
     let errors = parse("[host]\nid = \"a\"\ncache = \n").expect_err("refused");
     assert_eq!(errors.faults[0].line, 3, "{errors}");
     let errors = parse("[host]\nid = \"a\"\nid = \"b\"\n").expect_err("refused");
-    assert_eq!(errors.to_string(), "/etc/pelton/workers.toml:3: duplicate key");
+    assert_eq!(
+        errors.to_string(),
+        "/etc/pelton/workers.toml:3: \"id\" is set twice in this table; remove one of the two"
+    );
 }
 
 #[test]

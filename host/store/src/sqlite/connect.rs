@@ -1,7 +1,8 @@
 //! Connections: how they are set up, and what is said when there is nothing to connect to.
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
+use rustix::fs::{Access, access as access_to};
 use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
@@ -38,8 +39,13 @@ pub(super) fn check_path(path: &Path, options: &StoreOptions) -> Result<(), Stor
     if path.is_dir() {
         return cannot("it is a directory; expected a file".into());
     }
-    if path.exists() {
-        return Ok(());
+    match path.try_exists() {
+        Ok(true) => return Ok(()),
+        // Not a file that is missing: one that nobody may ask for.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return cannot(who_is_in_the_way(path).unwrap_or_else(|| error.to_string()));
+        }
+        _ => {}
     }
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) if !parent.is_dir() => {
@@ -97,8 +103,38 @@ pub(super) fn cannot_open(path: &Path, error: &sqlx::Error) -> StoreError {
             let reason = "the file is no SQLite database; correct the path, or move the file away".into();
             StoreError::CannotOpen { url: url(path), reason }
         }
+        Some(sql::CANNOT_OPEN | sql::READ_ONLY | sql::PERMISSION) => {
+            let reason = who_is_in_the_way(path).unwrap_or_else(|| error.to_string());
+            StoreError::CannotOpen { url: url(path), reason }
+        }
         _ => StoreError::CannotOpen { url: url(path), reason: error.to_string() },
     }
+}
+
+/// The file or folder that this user lacks a right to, where SQLite would only say that there is one. It needs the folder
+/// too: a log and a lock lie beside the database while it is open.
+fn who_is_in_the_way(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let lacks = |path: &Path, access: Access| access_to(path, access).err().map(io::Error::from);
+    let of_file = lacks(path, Access::READ_OK | Access::WRITE_OK).filter(|_| path.exists());
+    let (what, error) = match of_file {
+        Some(error) => (format!("this user cannot read and write the file ({error})"), error),
+        None => {
+            let error = lacks(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+            let folder = folder.display();
+            (
+                format!(
+                    "this user cannot write to the folder {folder} ({error}), where SQLite makes files beside the database"
+                ),
+                error,
+            )
+        }
+    };
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => "run pelton as the owner, give it to this user, or name another file",
+        _ => "make it writable, or name another file",
+    };
+    Some(format!("{what}; {remedy}"))
 }
 
 fn url(path: &Path) -> String {

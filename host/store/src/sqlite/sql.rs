@@ -6,8 +6,11 @@ use sqlx::{Row, SqliteExecutor, sqlite::SqliteRow};
 use crate::{StoreError, rules};
 
 /// SQLite's primary result codes that are told apart: <https://www.sqlite.org/rescode.html>.
+pub(super) const PERMISSION: i32 = 3;
 pub(super) const BUSY: i32 = 5;
 pub(super) const LOCKED: i32 = 6;
+pub(super) const READ_ONLY: i32 = 8;
+pub(super) const CANNOT_OPEN: i32 = 14;
 pub(super) const NOT_A_DATABASE: i32 = 26;
 const TOO_BIG: i32 = 18;
 const CONSTRAINT: i32 = 19;
@@ -35,6 +38,9 @@ pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
 pub(super) fn unavailable(doing: &'static str, error: &sqlx::Error) -> StoreError {
     let reason = match code(error) {
         Some(BUSY) => "another process has been writing for too long (database is locked)".into(),
+        Some(READ_ONLY) => {
+            "this user may not write to the database file, or to the files beside it; run pelton as the owner, or give them to this user".into()
+        }
         _ => error.to_string(),
     };
     StoreError::Unavailable { doing, reason }

@@ -184,7 +184,12 @@ fn retention_is_some_time() {
     );
     refuses(
         &stream("30"),
-        &[(2, &format!("{at}: expected a duration in quotes, such as \"30s\", found the integer 30"))],
+        &[(2, &format!("{at}: expected a duration in quotes, such as \"30d\", found the integer 30"))],
+    );
+    let duration = "expected a duration such as \"250ms\", \"30s\", \"5m\", \"2h\" or \"7d\"";
+    refuses(
+        &stream("\"forever\""),
+        &[(2, &format!("{at}: {duration}, found \"forever\"; or leave it out to keep events for ever"))],
     );
     refuses(&stream("\"365001d\""), &[(2, &format!("{at}: expected at most \"365000d\", found \"365001d\""))]);
 }
