@@ -131,7 +131,7 @@ fn a_table_shows_what_fits_and_one_letter_everything() {
     assert_eq!(&rows[1][..5], ["0/0", "a1", "a", "state-set", "permanent"]);
     assert!(table.lines().nth(2).unwrap().ends_with("behind 0/0"), "{table}");
     assert!(!table.contains("unreachable"), "one line of a reason: {table}");
-    assert!(table.ends_with("and more: -n N shows more of them, `pelton dead-letters export` all\n"), "{table}");
+    assert!(table.ends_with("and more: -n N shows more of them, --all every one\n"), "{table}");
     let shown = stage.pelton(&["dead-letters", "show", "work", "--id", "b1"]).ok().stdout;
     assert!(shown.starts_with("dead letter 0/2 of group work, from stream in\nevent     b1\nkey       b\n"), "{shown}");
     assert!(

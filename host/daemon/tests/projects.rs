@@ -59,7 +59,7 @@ fn a_new_project_is_whole_in_every_language() {
         // The module is not there yet, and nothing else is wrong.
         let config = stage.path(&name).join("workers.toml");
         let checked = stage.pelton(&["check", "-c", config.to_str().unwrap()]);
-        let wrong: Vec<&str> = checked.stdout.lines().filter(|line| line.starts_with("wrong")).collect();
+        let wrong: Vec<&str> = checked.stderr.lines().collect();
         assert_eq!(wrong.len(), 1, "{lang}: {checked:?}");
         assert!(wrong[0].contains(&format!("{name}.wasm cannot be read")), "{lang}: {}", wrong[0]);
     }

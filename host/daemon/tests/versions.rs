@@ -411,18 +411,20 @@ fn report(host: &str, name: char) -> HandlerReport {
 fn a_host_that_runs_another_version_is_shown() {
     let stage = Told::versions("ab").with_canary('c').stage();
     let reports = [report("worker-1", 'a'), HandlerReport { trial: Some(digest('c')), ..report("worker-2", 'b') }];
-    with_store(&stage, |store| async move {
+    // As long as somebody has the store in hand, the hosts live.
+    let alive = with_store(&stage, |store| async move {
         for host in ["worker-1", "worker-2"] {
             store.register(&Registration { host: host.into(), ..Registration::default() }).await.unwrap();
         }
         store.report_handlers(&reports).await.unwrap();
+        store
     });
     let rows = stage.pelton(&["handlers", "--json"]).json();
     assert_eq!(
         rows[0],
         json!({
             "handler": "h", "host": "worker-1", "digest": digest('a'), "since": "2023-11-14T22:13:25.000Z",
-            "state": "live", "error": null, "calls": 7, "failures": 1, "outcomes": { "trap": 1 },
+            "state": "live", "gone": false, "error": null, "calls": 7, "failures": 1, "outcomes": { "trap": 1 },
             "usage": { "instances": 2 }, "trial": null, "differs": true,
             "live": digest('b'), "pinned": false,
             "canary": {
@@ -440,6 +442,9 @@ fn a_host_that_runs_another_version_is_shown() {
     assert!(lines[1].contains(&format!("live (another digest than {})", short('b'))), "{table}");
     assert!(!lines[2].contains("another digest"), "{table}");
     assert!(lines[2].contains(&format!("canary {} in 1 partition until", short('c'))), "{table}");
+    drop(alive);
+    let table = stage.pelton(&["handlers"]).ok().stdout;
+    assert!(table.contains("worker-1  gone ") && !table.contains("live"), "{table}");
 }
 
 #[test]
@@ -448,8 +453,8 @@ fn a_handler_is_shown_that_no_host_runs() {
     assert_eq!(
         stage.handler("h"),
         json!({
-            "handler": "h", "host": null, "digest": null, "since": null, "state": null, "error": null, "calls": 0,
-            "failures": 0, "outcomes": {}, "usage": {}, "trial": null, "differs": false, "live": digest('a'),
+            "handler": "h", "host": null, "digest": null, "since": null, "state": null, "gone": false, "error": null,
+            "calls": 0, "failures": 0, "outcomes": {}, "usage": {}, "trial": null, "differs": false, "live": digest('a'),
             "canary": null, "pinned": true,
         })
     );

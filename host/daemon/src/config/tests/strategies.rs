@@ -191,7 +191,13 @@ fn retention_is_some_time() {
         &stream("\"forever\""),
         &[(2, &format!("{at}: {duration}, found \"forever\"; or leave it out to keep events for ever"))],
     );
-    refuses(&stream("\"365001d\""), &[(2, &format!("{at}: expected at most \"365000d\", found \"365001d\""))]);
+    refuses(
+        &stream("\"365001d\""),
+        &[(
+            2,
+            &format!("{at}: expected at most \"365000d\", found \"365001d\"; or leave it out to keep events for ever"),
+        )],
+    );
 }
 
 // --- Failures ---------------------------------------------------------------------------------------------------
