@@ -1,6 +1,6 @@
 //! A host's right to work on one partition of a group, and what it may write under it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{DeadLetter, Effects, Epoch, Failure, Hold, Offset, Settled, Timestamp};
 
@@ -158,7 +158,8 @@ pub struct Commit {
     pub set_aside: Vec<DeadLetter>,
     /// What became of dead letters that something was asked of, by their offsets.
     pub settled: Vec<Settled>,
-    /// Ids to remember, with their offsets: of events that this group must not handle again.
+    /// Ids to remember, with their offsets: of events that this group must not handle again. What is set aside is among them,
+    /// since a copy of it must not overtake it; what is settled only if it was handled.
     pub remembered: Vec<(Offset, String)>,
     /// Which version handles from which offset on, where that is another one than before: its digest. Mostly empty; in order
     /// of offsets, which lie from `from` to `to`. It is a record and moves nothing.
@@ -194,6 +195,21 @@ impl Commit {
         let marks = self.mark.as_ref().is_some_and(|mark| *mark != Mark::Clear) || self.given_up_in_row > 0;
         let writes = !self.effects.is_empty() || !self.set_aside.is_empty() || !self.settled.is_empty();
         !marks && !writes && self.remembered.is_empty() && self.skipped == 0
+    }
+
+    /// The places of dead letters that are gone and whose ids are not remembered: those that were discarded, and in a group
+    /// that remembers nothing all of them. An id that is remembered from there is to be forgotten: it would speak for an event
+    /// that nobody handled and that nobody will.
+    #[must_use]
+    pub fn forgotten(&self) -> BTreeSet<Offset> {
+        let gone = |settled: &Settled| matches!(settled, Settled::Gone(_)).then(|| settled.offset());
+        let mut forgotten: BTreeSet<Offset> = self.settled.iter().filter_map(gone).collect();
+        if !forgotten.is_empty() {
+            for (offset, _) in &self.remembered {
+                forgotten.remove(offset);
+            }
+        }
+        forgotten
     }
 
     /// Bytes of what it stores: what limits on memory count.

@@ -423,9 +423,10 @@ pub trait Store: Send + Sync + 'static {
     async fn acquire(&self, group: &str, partition: u32, session: &Session) -> Result<Acquired, StoreError>;
 
     /// Moves the position and stores what goes with it, in one transaction: fence first, then state, remembered ids, what
-    /// was settled of dead letters, events that are set aside, which version handled what, and emitted events in partition order. An event that is set
-    /// aside behind others of its parked key, of which a replay was asked, is replayed with them. A commit that was stored before (same epoch, and the position is where this one puts it) is
-    /// answered with `Committed` and stores nothing twice.
+    /// was settled of dead letters, events that are set aside, which version handled what, and emitted events in partition
+    /// order. Ids that are remembered from [`Commit::forgotten`] places are forgotten. An event that is set aside behind others
+    /// of its parked key, of which a replay was asked, is replayed with them. A commit that was stored before (same epoch, and
+    /// the position is where this one puts it) is answered with `Committed` and stores nothing twice.
     async fn commit(&self, commit: Arc<Commit>) -> Result<CommitOutcome, StoreError>;
 
     /// Gives a partition back. Nothing happens if the lease is not the present one.
@@ -486,8 +487,8 @@ pub trait Store: Send + Sync + 'static {
         payload: Vec<u8>,
     ) -> Result<(), StoreError>;
 
-    /// Sets the event aside that a partition waits for or is stopped at, moves the position past it, and answers with its
-    /// offset. With `park` its key is parked; so it is if it was parked before. Whoever holds the partition is fenced, and
+    /// Sets the event aside that a partition waits for or is stopped at, remembers its id, moves the position past it, and
+    /// answers with its offset. With `park` its key is parked; so it is if it was parked before. Whoever holds the partition is fenced, and
     /// the next owner gets a higher epoch. Refused with [`StoreError::NothingBlocks`].
     async fn skip(&self, group: &str, partition: u32, park: bool) -> Result<Offset, StoreError>;
 

@@ -70,6 +70,8 @@ struct Seen {
     sent: BTreeMap<(u32, Offset), NewEvent>,
     /// What became of each, by group, partition and offset.
     fates: BTreeMap<(String, u32, Offset), Fate>,
+    /// Where the head was when an event was discarded: what was appended later owes nothing to it.
+    discarded: BTreeMap<(String, u32, Offset), Offset>,
     /// Events that held a partition: they are tried again beyond their attempts.
     held: BTreeSet<(String, u32, Offset)>,
     /// Commits that were stored: a repetition is told as stored again.
@@ -131,6 +133,7 @@ impl Auditor {
             return;
         }
         self.check_ranges(commit).await;
+        let head = self.head(lease.partition).await;
         let waiting: Vec<DeadLetter> = self.letters(commit).await.into_values().filter(|letter| letter.parks).collect();
         let mut seen = self.seen();
         let owner = seen.owners.get(&term);
@@ -178,12 +181,21 @@ impl Auditor {
             };
             if fate == Fate::Handled {
                 self.check_overtaking(&seen, commit, *offset, &waiting);
+            } else {
+                seen.discarded.insert((lease.group.to_string(), lease.partition, *offset), head);
             }
             self.becomes(&mut seen, (&lease.group, lease.partition, *offset), fate);
         }
         if !handled.is_empty() {
             self.fail(&format!("{commit:?} has effects of {handled:?}, which it neither moves past nor settles"));
         }
+    }
+
+    async fn head(&self, partition: u32) -> Offset {
+        let streams = self.memory.streams().await.expect("the memory store answers");
+        let sent =
+            streams.iter().find(|info| info.spec.name == "in").and_then(|info| info.partitions.get(partition as usize));
+        sent.map(|partition| partition.head).unwrap_or_default()
     }
 
     /// What is on record of versions is what they did: a version's effects come from events in its ranges, and ranges follow
@@ -235,9 +247,24 @@ impl Auditor {
         if handled.remove(format!("{}/{}", commit.lease.group, event.id).as_str()) {
             return Some(Fate::Handled);
         }
-        let again = || seen.sent.iter().any(|(place, earlier)| *place < (partition, offset) && earlier.id == event.id);
         let unwanted = rules.filters && event.kind != "wanted";
-        if unwanted || (rules.idempotent && again()) { None } else { Some(Fate::Skipped) }
+        let spoken_for = || self.is_spoken_for(seen, &commit.lease.group, partition, offset, &event.id);
+        if unwanted || (rules.idempotent && spoken_for()) { None } else { Some(Fate::Skipped) }
+    }
+
+    /// Whether an earlier event of this id was handled, or is a dead letter, or was one when this one came: what was discarded
+    /// by then does not keep a later one from being handled.
+    fn is_spoken_for(&self, seen: &Seen, group: &str, partition: u32, offset: Offset, id: &str) -> bool {
+        let mut earlier =
+            seen.sent.range((partition, Offset(0))..(partition, offset)).filter(|(_, sent)| sent.id == id);
+        earlier.any(|((_, at), _)| {
+            let place = (group.to_owned(), partition, *at);
+            match seen.fates.get(&place) {
+                Some(Fate::Handled | Fate::SetAside) => true,
+                Some(Fate::Discarded) => seen.discarded.get(&place).is_some_and(|head| offset < *head),
+                _ => false,
+            }
+        })
     }
 
     /// Every event ends as handled, skipped, discarded or passed over: exactly one of them, and once.
@@ -252,8 +279,22 @@ impl Auditor {
             self.fail(&format!("{group}/{partition}: {offset} was {before:?} and then {fate:?}"));
         }
         let rules = self.rules.get(group).copied().unwrap_or_default();
+        if fate == Fate::Handled && rules.idempotent {
+            self.check_handled_once(seen, group, partition, offset);
+        }
         if fate == Fate::Skipped && rules.then != Some(Then::Skip) {
             self.fail(&format!("{group}/{partition}: nothing became of {offset}"));
+        }
+    }
+
+    /// No other event of the same id was handled in a group that remembers what it handled.
+    fn check_handled_once(&self, seen: &Seen, group: &str, partition: u32, offset: Offset) {
+        let id = seen.sent.get(&(partition, offset)).map(|sent| &sent.id);
+        let of_partition = seen.sent.range((partition, Offset(0))..=(partition, Offset(u64::MAX)));
+        let mut others = of_partition.filter(|((_, at), sent)| *at != offset && Some(&sent.id) == id);
+        let handled = |at: Offset| seen.fates.get(&(group.to_owned(), partition, at)) == Some(&Fate::Handled);
+        if let Some(((_, other), _)) = others.find(|((_, at), _)| handled(*at)) {
+            self.fail(&format!("{group}/{partition}: {id:?} was handled at {other}, and again at {offset}"));
         }
     }
 

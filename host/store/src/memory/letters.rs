@@ -23,6 +23,10 @@ impl Seat {
             letter.request = replays.then_some(LetterRequest::Replay);
             self.letters.insert(letter.event.offset, letter);
         }
+        let forgotten = commit.forgotten();
+        if !forgotten.is_empty() {
+            self.remembered.retain(|_, (offset, _)| !forgotten.contains(offset));
+        }
         for (offset, id) in &commit.remembered {
             self.remembered.entry(id.clone()).or_insert((*offset, now));
         }
@@ -204,6 +208,8 @@ impl Data {
         let mut letter = DeadLetter { event, failure, digest, parks, request: None, edited: false };
         let replays = seat.queue_of(&letter).any(|(_, ahead)| ahead.request == Some(LetterRequest::Replay));
         letter.request = replays.then_some(LetterRequest::Replay);
+        // The next owner must not handle a copy of it, as if it had set the event aside itself.
+        seat.remembered.entry(letter.event.id.clone()).or_insert((at, now));
         seat.letters.insert(at, letter);
         (seat.committed, seat.position, seat.committed_at) = (at.next(), at.next(), Some(now));
         (seat.mark, seat.given_up_in_row, seat.owner) = (Mark::Clear, 0, None);

@@ -147,6 +147,7 @@ impl Request for Skip<'_> {
         if !self.set_aside(sql, connection).await? {
             return Err(rules::nothing_blocks(group, partition, committed).into());
         }
+        self.remember(sql, connection).await?;
         sqlx::query(sql.text(concat!(
             "UPDATE @.group_partitions
              SET committed = committed + 1, position = committed + 1, committed_at = @.now(), owner = NULL,
@@ -190,6 +191,25 @@ impl Skip<'_> {
         .execute(connection)
         .await?;
         Ok(added.rows_affected() > 0)
+    }
+
+    /// The next owner must not handle a copy of it, as if it had set the event aside itself. Whether the group remembers ids is
+    /// not known here; if not, the row goes with the letter.
+    async fn remember(&self, sql: &Sql, connection: &mut Connection) -> Result<(), sqlx::Error> {
+        sqlx::query(sql.text(
+            r#"INSERT INTO @.remembered (group_name, partition, id, "offset", time)
+               SELECT d.group_name, d.partition, d.id, d."offset", @.now()
+               FROM @.group_partitions g
+               JOIN @.dead_letters d
+                   ON d.group_name = g.group_name AND d.partition = g.partition AND d."offset" = g.committed
+               WHERE g.group_name = $1 AND g.partition = $2
+               ON CONFLICT DO NOTHING"#,
+        ))
+        .bind(self.group)
+        .bind(sql::partition(self.partition))
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 }
 

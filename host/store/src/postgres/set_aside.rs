@@ -1,4 +1,5 @@
-//! What commits do to dead letters: events that are set aside, and what became of those that something was asked of.
+//! What commits do to dead letters: events that are set aside, and what became of those that something was asked of; and to
+//! the ids that are remembered from them.
 //!
 //! All of it follows the move of the position in the same transaction. The move locks the partition's row, and so does
 //! whoever asks something of its dead letters, before he looks at them: what was asked until then is seen here.
@@ -18,6 +19,7 @@ use super::{
 #[derive(Default)]
 pub(super) struct Letters<'a> {
     gone: Places<'a>,
+    forgotten: Places<'a>,
     back: Back<'a>,
     aside: Aside<'a>,
 }
@@ -41,6 +43,7 @@ impl<'a> Letters<'a> {
                     }
                 }
             }
+            commit.forgotten().into_iter().for_each(|offset| letters.forgotten.add(commit, offset));
             for letter in &commit.set_aside {
                 // One that is there already is replaced.
                 letters.gone.add(commit, letter.event.offset);
@@ -54,6 +57,9 @@ impl<'a> Letters<'a> {
     pub(super) async fn store(&self, sql: &Sql, connection: &mut Connection) -> Result<(), sqlx::Error> {
         if !self.gone.groups.is_empty() {
             self.remove(sql, connection).await?;
+        }
+        if !self.forgotten.groups.is_empty() {
+            self.forget(sql, connection).await?;
         }
         if !self.back.places.groups.is_empty() {
             self.put_back(sql, connection).await?;
@@ -76,6 +82,23 @@ impl<'a> Letters<'a> {
                WHERE g.group_name = n.group_name AND g.partition = n.partition"#,
         ));
         self.gone.bind(query).execute(connection).await?;
+        Ok(())
+    }
+
+    /// Ids that were remembered from places of letters that are gone.
+    async fn forget(&self, sql: &Sql, connection: &mut Connection) -> Result<(), sqlx::Error> {
+        let query = sqlx::query(sql.text(
+            // By the places of the rows, which nobody changes, and place by place: without statistics, a join would read all
+            // that is remembered in the partition.
+            r#"DELETE FROM @.remembered WHERE ctid = ANY (ARRAY (
+                   SELECT r.ctid
+                   FROM unnest($1::text[], $2::int[], $3::bigint[]) AS s (group_name, partition, "offset")
+                   CROSS JOIN LATERAL (
+                       SELECT r.ctid FROM @.remembered r
+                       WHERE r.group_name = s.group_name AND r.partition = s.partition AND r."offset" = s."offset"
+                       OFFSET 0) r))"#,
+        ));
+        self.forgotten.bind(query).execute(connection).await?;
         Ok(())
     }
 

@@ -35,7 +35,8 @@ impl Write for Arc<Commit> {
         let refusal = refusal(transaction, &self.effects).await?;
         if refusal.is_none() && self.to >= self.from && move_position(transaction, self).await? {
             store_state(transaction, self).await?;
-            retention::remember(transaction, self).await?;
+            let lease = &self.lease;
+            retention::remember(transaction, &lease.group, lease.partition, &self.remembered).await?;
             set_aside::store(transaction.connection, self).await?;
             versions::store_ranges(transaction, self).await?;
             append_emits(transaction, &self.effects).await?;

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
-use pelton_core::{Commit, Timestamp};
+use pelton_core::{Offset, Timestamp};
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{
@@ -158,21 +158,26 @@ pub(super) async fn remembered(
     read.await.map_err(|fault: Fault| fault.into_error("looking for remembered ids"))
 }
 
-/// Stores the ids that a commit remembers. Costs nothing if there are none.
-pub(super) async fn remember(transaction: &mut Transaction<'_>, commit: &Commit) -> Result<(), sqlx::Error> {
+/// Remembers ids of events at these offsets. Costs nothing if there are none.
+pub(super) async fn remember(
+    transaction: &mut Transaction<'_>,
+    group: &str,
+    partition: u32,
+    ids: &[(Offset, String)],
+) -> Result<(), sqlx::Error> {
     static INSERT: LazyLock<MultiRow> = LazyLock::new(|| {
         let into = r#"INSERT INTO remembered (group_name, partition, id, "offset", time) VALUES"#;
         MultiRow::new(into, "(?, ?, ?, ?, ?)", "ON CONFLICT DO NOTHING")
     });
-    let mut rest = &commit.remembered[..];
+    let mut rest = ids;
     while !rest.is_empty() {
         let (count, statement) = INSERT.first_of(rest.len());
         let (now, later) = rest.split_at(count);
         let mut query = sqlx::query(statement);
         for (offset, id) in now {
             query = query
-                .bind(&*commit.lease.group)
-                .bind(commit.lease.partition)
+                .bind(group)
+                .bind(partition)
                 .bind(id.as_str())
                 .bind(sql::int(offset.0))
                 .bind(sql::int(transaction.now.0));
@@ -240,6 +245,29 @@ impl Forget {
 impl Write for Forget {
     type Answer = u64;
     const DOING: &'static str = FORGETTING;
+/// Forgets the ids of events at these offsets. Costs nothing if there are none.
+pub(super) async fn forget_places(
+    connection: &mut SqliteConnection,
+    group: &str,
+    partition: u32,
+    places: &BTreeSet<Offset>,
+) -> Result<(), sqlx::Error> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let places: Vec<i64> = places.iter().map(|offset| sql::int(offset.0)).collect();
+    sqlx::query(
+        r#"DELETE FROM remembered
+           WHERE group_name = ? AND partition = ? AND "offset" IN (SELECT value FROM json_each(?))"#,
+    )
+    .bind(group)
+    .bind(partition)
+    .bind(serde_json::Value::from(places).to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 
     /// What comes back is forgotten again.
     fn may_be_lost(&self) -> bool {

@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 use super::{
     mark::{self, clear_mark, mark_columns},
     multi_row::{self, MultiRow},
-    read, seats, sql,
+    read, retention, seats, sql,
     transaction::{Fault, Transaction, Write},
 };
 use crate::rules;
@@ -26,7 +26,8 @@ pub(super) async fn store(connection: &mut SqliteConnection, commit: &Commit) ->
         }
     }
     let new = insert(connection, group, partition, &commit.set_aside).await?;
-    count(connection, group, partition, new - gone).await
+    count(connection, group, partition, new - gone).await?;
+    retention::forget_places(connection, group, partition, &commit.forgotten()).await
 }
 
 /// Removes those that are gone, and says how many were there.
@@ -198,6 +199,9 @@ impl Write for Skip {
         seats::check_partition(transaction.connection, group, Some(partition)).await?;
         let letter = self.blocking(transaction.connection).await?;
         let at = letter.event.offset;
+        // The next owner must not handle a copy of it, as if it had set the event aside itself. Whether the group remembers
+        // ids is not known here; if not, the row goes with the letter.
+        retention::remember(transaction, group, partition, &[(at, letter.event.id.clone())]).await?;
         let new = insert(transaction.connection, group, partition, &[letter]).await?;
         count(transaction.connection, group, partition, new).await?;
         // Whoever acquires it next gets the next epoch; until then nobody's is the present one.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use pelton_core::{Commit, CommitOutcome, Lease, Offset, Timestamp};
+use pelton_core::{Commit, CommitOutcome, Lease, LetterRequest, Offset, Settled, Timestamp};
 use pelton_store::{Reset, StoreError};
 
-use crate::bed::{Bed, emits, key_for, keyed, moves};
+use crate::bed::{Bed, at, emits, failure, key_for, keyed, letter, moves, stop};
 
 /// Later than any time, farther than any distance.
 const FOR_EVER: u64 = u64::MAX;
@@ -90,6 +90,88 @@ pub(crate) async fn an_id_may_be_remembered_twice(bed: Bed) {
     }
     assert_eq!(known(&bed, &["o0"]).await, ["o0"]);
     assert_eq!(forget(&bed, FOR_EVER, FOR_EVER).await, 1);
+}
+
+/// Dead letters `o0` to `o4` of `billing`, whose ids it remembers.
+async fn set_aside(bed: &Bed) -> Lease {
+    bed.orders(6).await;
+    let lease = bed.acquire("billing", 0, "one").await;
+    let events = bed.read("orders", 0).await.into_iter().take(5);
+    let set_aside = events.map(|event| letter(event, false)).collect();
+    let commit = Commit { set_aside, remembered: ids(0..5), ..moves(&lease, 0, 5) };
+    assert_eq!(bed.commit(commit).await, CommitOutcome::Committed);
+    lease
+}
+
+fn gone(offsets: impl Iterator<Item = u64>) -> Vec<Settled> {
+    offsets.map(|offset| Settled::Gone(Offset(offset))).collect()
+}
+
+pub(crate) async fn what_is_discarded_is_not_remembered_any_more(bed: Bed) {
+    let lease = set_aside(&bed).await;
+    bed.ask(&at(1), LetterRequest::Discard).await;
+    let known_until_then = offsets_known(&bed).await;
+    assert_eq!(known_until_then, [0, 1, 2, 3, 4], "as long as it is there, a copy of it is passed over");
+    bed.commit(Commit { settled: gone(1..2), ..moves(&lease, 5, 5) }).await;
+    assert_eq!(offsets_known(&bed).await, [0, 2, 3, 4]);
+    assert_eq!(bed.store.forget("billing", Timestamp(FOR_EVER), FOR_EVER, 1_000).await.unwrap(), 4);
+}
+
+pub(crate) async fn what_is_handled_after_all_stays_remembered(bed: Bed) {
+    let lease = set_aside(&bed).await;
+    // One is handled, one discarded, one fails again, all in one commit.
+    let back = Settled::Back { offset: Offset(3), failure: failure(2, "bad"), digest: None };
+    let settled = gone(0..2).into_iter().chain([back]).collect();
+    bed.commit(Commit { settled, remembered: ids(0..1), ..moves(&lease, 5, 5) }).await;
+    assert_eq!(offsets_known(&bed).await, [0, 2, 3, 4]);
+    let emits = emits("orders", &["n"]);
+    bed.commit(Commit { settled: gone(2..4), remembered: ids(3..4), effects: emits, ..moves(&lease, 5, 5) }).await;
+    assert_eq!(offsets_known(&bed).await, [0, 3, 4]);
+}
+
+pub(crate) async fn what_is_discarded_elsewhere_stays_remembered(bed: Bed) {
+    bed.stream("orders", 2).await;
+    for group in ["billing", "audit"] {
+        bed.group(group, "orders").await;
+    }
+    let mut leases = Vec::new();
+    for (group, partition) in [("billing", 0), ("billing", 1), ("audit", 0)] {
+        let lease = bed.acquire(group, partition, "one").await;
+        bed.commit(Commit { remembered: ids(0..2), ..moves(&lease, 0, 0) }).await;
+        leases.push(lease);
+    }
+    bed.commit(Commit { settled: gone(0..1), ..moves(&leases[1], 0, 0) }).await;
+    let known = async |group, partition| bed.store.remembered(group, partition, vec!["o0".into()]).await.unwrap().len();
+    assert_eq!((known("billing", 0).await, known("billing", 1).await, known("audit", 0).await), (1, 0, 1));
+}
+
+pub(crate) async fn a_discard_that_fails_forgets_nothing(bed: Bed) {
+    let old = set_aside(&bed).await;
+    bed.acquire("billing", 0, "two").await;
+    assert_eq!(bed.commit(Commit { settled: gone(0..5), ..moves(&old, 5, 5) }).await, CommitOutcome::Fenced);
+    assert_eq!(offsets_known(&bed).await, [0, 1, 2, 3, 4]);
+}
+
+pub(crate) async fn what_is_skipped_by_hand_is_remembered_until_it_is_discarded(bed: Bed) {
+    bed.orders(2).await;
+    let lease = bed.acquire("billing", 0, "one").await;
+    bed.commit(Commit { mark: Some(stop(0, 1)), ..moves(&lease, 0, 0) }).await;
+    bed.set_time(200).await;
+    bed.store.skip("billing", 0, false).await.unwrap();
+    assert_eq!(offsets_known(&bed).await, [0]);
+    assert_eq!(forget(&bed, 200, FOR_EVER).await, 0, "remembered from then on");
+    let lease = bed.acquire("billing", 0, "one").await;
+    bed.commit(Commit { settled: gone(0..1), ..moves(&lease, 1, 1) }).await;
+    assert!(offsets_known(&bed).await.is_empty());
+}
+
+pub(crate) async fn a_skip_leaves_what_is_remembered_of_its_id(bed: Bed) {
+    bed.orders(2).await;
+    let lease = bed.acquire("billing", 0, "one").await;
+    let remembered = vec![(Offset(0), "o1".to_owned())];
+    bed.commit(Commit { remembered, mark: Some(stop(1, 1)), ..moves(&lease, 0, 1) }).await;
+    bed.store.skip("billing", 0, false).await.unwrap();
+    assert_eq!(known(&bed, &["o1"]).await, ["o1"]);
 }
 
 pub(crate) async fn ids_are_forgotten_after_a_time(bed: Bed) {
