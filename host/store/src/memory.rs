@@ -469,7 +469,7 @@ impl Store for MemoryStore {
     }
 
     async fn trim(&self, stream: &str, before: Timestamp, events_max: u32) -> Result<u64, StoreError> {
-        self.data().trim(stream, before, events_max)
+        self.data().trim(stream, before, events_max, self.now())
     }
 
     async fn forget(&self, group: &str, before: Timestamp, keep: u64, ids_max: u32) -> Result<u64, StoreError> {

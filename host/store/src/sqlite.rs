@@ -215,7 +215,8 @@ impl Store for SqliteStore {
     }
 
     async fn trim(&self, stream: &str, before: Timestamp, events_max: u32) -> Result<u64, StoreError> {
-        retention::trim(&self.reads, &self.writer, stream, before, events_max).await
+        let old = retention::Old { before, now: self.now() };
+        retention::trim(&self.reads, &self.writer, stream, old, events_max).await
     }
 
     async fn forget(&self, group: &str, before: Timestamp, keep: u64, ids_max: u32) -> Result<u64, StoreError> {

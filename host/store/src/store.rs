@@ -506,7 +506,8 @@ pub trait Store: Send + Sync + 'static {
     async fn delete_group(&self, group: &str, with_letters: bool) -> Result<(), StoreError>;
 
     /// Removes the oldest events of a stream that were appended before a time and that every group has passed: at most
-    /// `events_max` of each partition. Says how many it removed. Dead letters keep their events.
+    /// `events_max` of each partition. Says how many it removed. Dead letters keep their events. A younger event keeps all
+    /// behind it; one whose time has not come yet, of a clock that was wrong, goes with a later one that is old enough.
     async fn trim(&self, stream: &str, before: Timestamp, events_max: u32) -> Result<u64, StoreError>;
 
     /// Forgets at most `ids_max` ids of a group that were remembered before a time, or whose offset lies more than `keep`

@@ -216,7 +216,13 @@ impl Data {
         Ok(at)
     }
 
-    pub(super) fn trim(&mut self, stream: &str, before: Timestamp, events_max: u32) -> Result<u64, StoreError> {
+    pub(super) fn trim(
+        &mut self,
+        stream: &str,
+        before: Timestamp,
+        events_max: u32,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let groups: Vec<&Group> = self.groups.values().filter(|group| group.stream == stream).collect();
         let partitions = self.stream(stream)?.partitions.len();
         let passed: Vec<Option<Offset>> = (0..partitions)
@@ -224,7 +230,7 @@ impl Data {
             .collect();
         let mut removed = 0;
         for (partition, passed) in self.stream_mut(stream)?.partitions.iter_mut().zip(passed) {
-            removed += partition.trim(before, passed.unwrap_or(partition.head()), events_max);
+            removed += partition.trim(before, passed.unwrap_or(partition.head()), events_max, now);
         }
         Ok(removed)
     }
@@ -255,9 +261,17 @@ impl Partition {
         self.events.get(usize::try_from(offset.0.checked_sub(self.first.0)?).ok()?)
     }
 
-    fn trim(&mut self, before: Timestamp, passed: Offset, events_max: u32) -> u64 {
-        let old = self.events.iter().take(events_max as usize);
-        let count = old.take_while(|event| event.time < before && event.offset < passed).count();
+    fn trim(&mut self, before: Timestamp, passed: Offset, events_max: u32, now: Timestamp) -> u64 {
+        let (old, events_max) = (|event: &Event| event.time < before, events_max as usize);
+        let is_young = |event: &&Event| !old(event) && event.time <= now;
+        let passed = || self.events.iter().take_while(|event| event.offset < passed);
+        let step: Vec<&Event> = passed().take(events_max).take_while(|event| !is_young(event)).collect();
+        let mut count = step.iter().rposition(|event| old(event)).map_or(0, |last| last + 1);
+        // Nothing but events of the future: they are judged by the one behind them.
+        if count == 0 && step.len() == events_max {
+            let judge = passed().find(|event| old(event) || is_young(event));
+            count = if judge.is_some_and(old) { events_max } else { 0 };
+        }
         for event in self.events.drain(..count) {
             self.offsets.remove(&event.id);
         }

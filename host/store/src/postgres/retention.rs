@@ -42,7 +42,7 @@ impl Request for Old<'_> {
         let old = transaction.sql.text(concat!(
             r#"SELECT p.id FROM @.stream_partitions p
                JOIN @.events e ON e.partition_id = p.id AND e."offset" = p.first_offset
-               WHERE p.stream = $1 AND e.time < $2 AND e."offset" < coalesce("#,
+               WHERE p.stream = $1 AND (e.time < $2 OR e.time > (SELECT @.now())) AND e."offset" < coalesce("#,
             passed!(),
             ", p.next_offset) ORDER BY p.id",
         ));
@@ -95,22 +95,69 @@ impl Request for Trim<'_> {
 
 impl Trim<'_> {
     /// From which offset to which one there is something to remove.
+    ///
+    /// Clocks step back: an old event behind a younger one stays until that one goes, or there would be a gap. One of the
+    /// future would keep the partition for as long as the clock was wrong: it goes with an old one behind it.
     async fn bounds(&self, sql: &Sql, connection: &mut Connection) -> Result<(i64, i64), sqlx::Error> {
-        sqlx::query_as(sql.text(concat!(
-            r#"SELECT b.first, coalesce((
-                   SELECT e."offset" FROM @.events e
-                   WHERE e.partition_id = $1 AND e."offset" >= b.first AND e."offset" < b.last AND e.time >= $2
-                   ORDER BY e."offset" LIMIT 1), b.last)
+        let found: (i64, i64, i64, i64, Option<i64>) = sqlx::query_as(sql.text(concat!(
+            r#"SELECT b.first, b.passed, b.step, y.stop, (
+                   SELECT e."offset" + 1 FROM @.events e
+                   WHERE e.partition_id = $1 AND e."offset" >= b.first AND e."offset" < y.stop AND e.time < $2
+                   ORDER BY e."offset" DESC LIMIT 1)
                FROM (
-                   SELECT p.first_offset AS first, least(p.first_offset + $3, p.next_offset, "#,
+                   SELECT p.first AS first, p.passed, least(p.first + $3, p.passed) AS step
+                   FROM (SELECT p.first_offset AS first, least(p.next_offset, "#,
             passed!(),
-            ") AS last FROM @.stream_partitions p WHERE p.id = $1) b",
+            r#") AS passed FROM @.stream_partitions p WHERE p.id = $1) p) b
+               CROSS JOIN LATERAL (SELECT coalesce((
+                   SELECT e."offset" FROM @.events e
+                   WHERE e.partition_id = $1 AND e."offset" >= b.first AND e."offset" < b.step
+                     AND e.time >= $2 AND e.time <= (SELECT @.now())
+                   ORDER BY e."offset" LIMIT 1), b.step) AS stop) y"#,
         )))
         .bind(self.partition_id)
         .bind(Time(self.before))
         .bind(i64::from(self.events_max))
-        .fetch_one(connection)
-        .await
+        .fetch_one(&mut *connection)
+        .await?;
+        let (first, passed, step, stop, last) = found;
+        let all_of_the_future = last.is_none() && stop == step && first < stop && stop < passed;
+        if all_of_the_future && self.is_old_behind(sql, connection, stop - 1, passed - 1).await? {
+            return Ok((first, stop));
+        }
+        Ok((first, last.unwrap_or(first)))
+    }
+
+    /// Whether an old event is found behind one of the future, up to a last one. There may be any number of them: the search
+    /// for the next that is not of the future goes by halves.
+    async fn is_old_behind(
+        &self,
+        sql: &Sql,
+        connection: &mut Connection,
+        mut ahead: i64,
+        last: i64,
+    ) -> Result<bool, sqlx::Error> {
+        let (mut looks_at, mut behind) = (last, last);
+        while looks_at > ahead {
+            let (is_old, of_the_future): (bool, bool) = sqlx::query_as(
+                sql.text(r#"SELECT time < $3, time > @.now() FROM @.events WHERE partition_id = $1 AND "offset" = $2"#),
+            )
+            .bind(self.partition_id)
+            .bind(looks_at)
+            .bind(Time(self.before))
+            .fetch_one(&mut *connection)
+            .await?;
+            if is_old {
+                return Ok(true);
+            }
+            if of_the_future {
+                ahead = looks_at;
+            } else {
+                behind = looks_at;
+            }
+            looks_at = ahead + (behind - ahead) / 2;
+        }
+        Ok(false)
     }
 }
 

@@ -27,35 +27,44 @@ macro_rules! passed {
     };
 }
 
+/// Which events are old, and which are of the future: a clock that was wrong has stamped them.
+#[derive(Clone, Copy)]
+pub(super) struct Old {
+    pub(super) before: Timestamp,
+    pub(super) now: Timestamp,
+}
+
 /// Removes the oldest events of a stream, and says how many. Each partition in a transaction of its own: a stream of many
 /// must not hold up all that is to be written meanwhile.
 pub(super) async fn trim(
     reads: &SqlitePool,
     writer: &Writer,
     stream: &str,
-    before: Timestamp,
+    old: Old,
     events_max: u32,
 ) -> Result<u64, StoreError> {
     let mut removed = 0;
-    for partition_id in due(reads, stream, before).await? {
-        removed += writer.write(Trim { partition_id, before, events_max }).await?;
+    for partition_id in due(reads, stream, old).await? {
+        removed += writer.write(Trim { partition_id, old, events_max }).await?;
     }
     Ok(removed)
 }
 
 /// The ids of those partitions whose first event may go.
-async fn due(reads: &SqlitePool, stream: &str, before: Timestamp) -> Result<Vec<i64>, StoreError> {
+async fn due(reads: &SqlitePool, stream: &str, old: Old) -> Result<Vec<i64>, StoreError> {
     let failed = |error: sqlx::Error| sql::unavailable(TRIMMING, &error);
     let due: Vec<i64> = sqlx::query_scalar(concat!(
         r#"SELECT p.id FROM stream_partitions p
            WHERE p.stream = ?1
-             AND (SELECT time FROM events e WHERE e.partition_id = p.id AND e."offset" = p.first_offset) < ?2
+             AND EXISTS (SELECT 1 FROM events e WHERE e.partition_id = p.id AND e."offset" = p.first_offset
+                           AND (e.time < ?2 OR e.time > ?3))
              AND p.first_offset < "#,
         passed!(),
         " ORDER BY p.partition",
     ))
     .bind(stream)
-    .bind(sql::int(before.0))
+    .bind(sql::int(old.before.0))
+    .bind(sql::int(old.now.0))
     .fetch_all(reads)
     .await
     .map_err(failed)?;
@@ -75,7 +84,7 @@ async fn due(reads: &SqlitePool, stream: &str, before: Timestamp) -> Result<Vec<
 /// Removes the oldest events of one partition.
 struct Trim {
     partition_id: i64,
-    before: Timestamp,
+    old: Old,
     events_max: u32,
 }
 
@@ -91,27 +100,15 @@ impl Write for Trim {
     async fn run(&self, transaction: &mut Transaction<'_>) -> Result<u64, Fault> {
         transaction.write_counters().await?;
         let connection = &mut *transaction.connection;
-        let (first, end): (i64, i64) = sqlx::query_as(concat!(
-            "SELECT first_offset, min(first_offset + ?2, ",
+        let (first, passed): (i64, i64) = sqlx::query_as(concat!(
+            "SELECT first_offset, min(next_offset, ",
             passed!(),
             ") FROM stream_partitions p WHERE id = ?1",
         ))
         .bind(self.partition_id)
-        .bind(self.events_max)
         .fetch_one(&mut *connection)
         .await?;
-        // Clocks step back: an old event behind one that is not stays until that one goes, or there would be a gap.
-        let young: Option<i64> = sqlx::query_scalar(
-            r#"SELECT "offset" FROM events
-               WHERE partition_id = ?1 AND "offset" >= ?2 AND "offset" < ?3 AND time >= ?4 ORDER BY "offset" LIMIT 1"#,
-        )
-        .bind(self.partition_id)
-        .bind(first)
-        .bind(end)
-        .bind(sql::int(self.before.0))
-        .fetch_optional(&mut *connection)
-        .await?;
-        let end = young.unwrap_or(end);
+        let end = self.end(connection, first, passed).await?;
         if end <= first {
             return Ok(0);
         }
@@ -126,6 +123,66 @@ impl Write for Trim {
             .execute(connection)
             .await?;
         Ok(sql::uint(end - first))
+    }
+}
+
+impl Trim {
+    /// The offset up to which events go, of those that all groups have passed.
+    ///
+    /// Clocks step back: an old event behind a younger one stays until that one goes, or there would be a gap. One of the
+    /// future would keep the partition for as long as the clock was wrong: it goes with an old one behind it.
+    async fn end(&self, connection: &mut SqliteConnection, first: i64, passed: i64) -> Result<i64, sqlx::Error> {
+        let step = passed.min(first.saturating_add(i64::from(self.events_max)));
+        let (stop, end): (i64, Option<i64>) = sqlx::query_as(
+            r#"WITH y AS (
+                   SELECT coalesce((SELECT "offset" FROM events
+                       WHERE partition_id = ?1 AND "offset" >= ?2 AND "offset" < ?3 AND time >= ?4 AND time <= ?5
+                       ORDER BY "offset" LIMIT 1), ?3) AS stop)
+               SELECT y.stop, (SELECT "offset" + 1 FROM events
+                   WHERE partition_id = ?1 AND "offset" >= ?2 AND "offset" < y.stop AND time < ?4
+                   ORDER BY "offset" DESC LIMIT 1)
+               FROM y"#,
+        )
+        .bind(self.partition_id)
+        .bind(first)
+        .bind(step)
+        .bind(sql::int(self.old.before.0))
+        .bind(sql::int(self.old.now.0))
+        .fetch_one(&mut *connection)
+        .await?;
+        let all_of_the_future = end.is_none() && stop == step && first < stop && stop < passed;
+        if all_of_the_future && self.is_old_behind(connection, stop - 1, passed - 1).await? {
+            return Ok(stop);
+        }
+        Ok(end.unwrap_or(first))
+    }
+
+    /// Whether an old event is found behind one of the future, up to a last one. There may be any number of them: the search
+    /// for the next that is not of the future goes by halves.
+    async fn is_old_behind(
+        &self,
+        connection: &mut SqliteConnection,
+        mut ahead: i64,
+        last: i64,
+    ) -> Result<bool, sqlx::Error> {
+        let (mut looks_at, mut behind) = (last, last);
+        while looks_at > ahead {
+            let time: i64 = sqlx::query_scalar(r#"SELECT time FROM events WHERE partition_id = ? AND "offset" = ?"#)
+                .bind(self.partition_id)
+                .bind(looks_at)
+                .fetch_one(&mut *connection)
+                .await?;
+            if time < sql::int(self.old.before.0) {
+                return Ok(true);
+            }
+            if time <= sql::int(self.old.now.0) {
+                behind = looks_at;
+            } else {
+                ahead = looks_at;
+            }
+            looks_at = ahead + (behind - ahead) / 2;
+        }
+        Ok(false)
     }
 }
 
@@ -188,6 +245,29 @@ pub(super) async fn remember(
     Ok(())
 }
 
+/// Forgets the ids of events at these offsets. Costs nothing if there are none.
+pub(super) async fn forget_places(
+    connection: &mut SqliteConnection,
+    group: &str,
+    partition: u32,
+    places: &BTreeSet<Offset>,
+) -> Result<(), sqlx::Error> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let places: Vec<i64> = places.iter().map(|offset| sql::int(offset.0)).collect();
+    sqlx::query(
+        r#"DELETE FROM remembered
+           WHERE group_name = ? AND partition = ? AND "offset" IN (SELECT value FROM json_each(?))"#,
+    )
+    .bind(group)
+    .bind(partition)
+    .bind(serde_json::Value::from(places).to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Forgets ids that a group remembered for long enough, and says how many.
 pub(super) async fn forget(reads: &SqlitePool, writer: &Writer, forget: Forget) -> Result<u64, StoreError> {
     let look = async {
@@ -245,29 +325,6 @@ impl Forget {
 impl Write for Forget {
     type Answer = u64;
     const DOING: &'static str = FORGETTING;
-/// Forgets the ids of events at these offsets. Costs nothing if there are none.
-pub(super) async fn forget_places(
-    connection: &mut SqliteConnection,
-    group: &str,
-    partition: u32,
-    places: &BTreeSet<Offset>,
-) -> Result<(), sqlx::Error> {
-    if places.is_empty() {
-        return Ok(());
-    }
-    let places: Vec<i64> = places.iter().map(|offset| sql::int(offset.0)).collect();
-    sqlx::query(
-        r#"DELETE FROM remembered
-           WHERE group_name = ? AND partition = ? AND "offset" IN (SELECT value FROM json_each(?))"#,
-    )
-    .bind(group)
-    .bind(partition)
-    .bind(serde_json::Value::from(places).to_string())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 
     /// What comes back is forgotten again.
     fn may_be_lost(&self) -> bool {

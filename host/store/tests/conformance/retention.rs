@@ -108,8 +108,66 @@ pub(crate) async fn a_younger_event_keeps_older_ones_behind_it(bed: Bed) {
         bed.set_time(time).await;
         bed.append("orders", &[id]).await;
     }
+    bed.set_time(LATE).await;
     assert_eq!(trim(&bed, 250).await, 1);
     assert_eq!(bed.ids("orders", 0).await, ["b", "c"]);
+}
+
+/// Events that were appended at these times, one after the other; the clock stands at `now` in the end.
+async fn appended_at(bed: &Bed, times: &[u64], now: u64) {
+    bed.stream("orders", 1).await;
+    for (n, time) in times.iter().enumerate() {
+        bed.set_time(*time).await;
+        bed.append("orders", &[&format!("o{n}")]).await;
+    }
+    bed.set_time(now).await;
+}
+
+/// What is left of them, by their offsets.
+async fn left(bed: &Bed) -> Vec<u64> {
+    bed.read("orders", 0).await.iter().map(|event| event.offset.0).collect()
+}
+
+pub(crate) async fn an_event_of_the_future_goes_with_an_old_one_behind_it(bed: Bed) {
+    // A clock that was a year ahead for a moment, twice.
+    appended_at(&bed, &[100, 31_000, 31_001, 200, 32_000, 300, 400], 1_000).await;
+    assert_eq!(trim(&bed, 100).await, 0);
+    assert_eq!(trim(&bed, 150).await, 1);
+    assert_eq!(trim(&bed, 200).await, 0, "the next one that is not of the future is young");
+    assert_eq!(trim(&bed, 250).await, 3);
+    assert_eq!(left(&bed).await, [4, 5, 6]);
+    assert_eq!(trim(&bed, 301).await, 2);
+    assert_eq!(left(&bed).await, [6]);
+}
+
+pub(crate) async fn an_event_of_the_future_with_nothing_behind_it_stays(bed: Bed) {
+    appended_at(&bed, &[100, 31_000], 1_000).await;
+    assert_eq!(trim(&bed, 500).await, 1);
+    assert_eq!(trim(&bed, 500).await, 0);
+    bed.set_time(31_000).await;
+    assert_eq!(trim(&bed, 31_000).await, 0, "its time has come");
+    assert_eq!(trim(&bed, 31_001).await, 1);
+}
+
+pub(crate) async fn an_event_of_the_future_is_judged_by_what_all_groups_have_passed(bed: Bed) {
+    appended_at(&bed, &[31_000, 31_001, 200], 1_000).await;
+    bed.group("billing", "orders").await;
+    passes(&bed, "billing", 2).await;
+    assert_eq!(trim(&bed, 500).await, 0);
+    let lease = bed.acquire("billing", 0, "one").await;
+    bed.commit(moves(&lease, 2, 3)).await;
+    assert_eq!(trim(&bed, 500).await, 3);
+}
+
+pub(crate) async fn more_events_of_the_future_than_a_step_takes_go_all_the_same(bed: Bed) {
+    let times: Vec<u64> = (0..20).map(|n| 31_000 + n).chain([200, 300, 400]).collect();
+    appended_at(&bed, &times, 1_000).await;
+    let step = async |before| bed.store.trim("orders", Timestamp(before), 3).await.unwrap();
+    assert_eq!(step(200).await, 0, "all behind them are young");
+    for removed in [3, 3, 3, 3, 3, 3, 3, 0] {
+        assert_eq!(step(250).await, removed);
+    }
+    assert_eq!(left(&bed).await, [21, 22]);
 }
 
 pub(crate) async fn a_read_from_before_the_first_begins_there(bed: Bed) {
