@@ -19,6 +19,6 @@ pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use store::{
     Appended, Backup, Changed, Clock, ConsumerInfo, Durability, GroupInfo, GroupPartition, GroupSpec, HandledRange,
-    HandlerReport, HandlerState, HostInfo, LetterInfo, LetterQuery, ParkedKey, Progress, RANGES_MAX, ReadLimit,
-    Registration, Reset, Start, Store, StreamInfo, StreamPartition, StreamSpec, system_clock,
+    HandlerReport, HandlerState, HostInfo, LETTERS_AT_ONCE, LetterInfo, LetterQuery, ParkedKey, Progress, RANGES_MAX,
+    ReadLimit, Registration, Reset, Start, Store, StreamInfo, StreamPartition, StreamSpec, system_clock,
 };

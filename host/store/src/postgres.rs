@@ -285,7 +285,7 @@ impl Store for PostgresStore {
         query: &LetterQuery,
         request: LetterRequest,
     ) -> Result<u64, StoreError> {
-        self.database.ask(&letters::Ask { group, query, request }).await
+        letters::ask(&self.database, group, query, request).await
     }
 
     async fn edit_letter(

@@ -184,7 +184,7 @@ impl Store for SqliteStore {
         query: &LetterQuery,
         request: LetterRequest,
     ) -> Result<u64, StoreError> {
-        self.writer.write(letters::Request { group: group.into(), query: query.clone(), request }).await
+        letters::request(&self.writer, group, query, request).await
     }
 
     async fn edit_letter(

@@ -332,6 +332,10 @@ pub struct LetterQuery {
     pub idle: bool,
 }
 
+/// Of so many dead letters something is asked in one transaction. One that replays parked keys takes what else waits in them
+/// along: of a partition no more than all that it holds.
+pub const LETTERS_AT_ONCE: u32 = 10_000;
+
 /// A dead letter as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LetterInfo {
@@ -470,6 +474,10 @@ pub trait Store: Send + Sync + 'static {
     /// Asks something of dead letters, for the owners of their partitions to carry out, and says of how many. A replay of
     /// any event of a parked key is one of all that waits in it. Refused with [`StoreError::LetterBusy`] if something else
     /// was asked of one of them; and then nothing is asked.
+    ///
+    /// More than [`LETTERS_AT_ONCE`] are asked in pieces, by partition and offset, each whole or not at all; what waits in a
+    /// parked key is in one piece. After an error what was asked of earlier pieces stays asked: asking again asks for the
+    /// rest.
     async fn request_letters(
         &self,
         group: &str,

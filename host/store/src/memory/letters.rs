@@ -49,7 +49,8 @@ impl Seat {
     /// What waits in the key of a letter that parks; nothing for any other.
     fn queue_of(&self, letter: &DeadLetter) -> impl Iterator<Item = (&Offset, &DeadLetter)> {
         let key = letter.event.key.clone().filter(|_| letter.parks);
-        self.letters.iter().filter(move |(_, other)| key.is_some() && other.parks && other.event.key == key)
+        let all = key.is_some().then(|| self.letters.iter());
+        all.into_iter().flatten().filter(move |(_, other)| other.parks && other.event.key == key)
     }
 
     pub(super) fn parked_keys(&self) -> Vec<(String, u64)> {

@@ -10,10 +10,10 @@ use super::{
     connection::Connection,
     groups::check_partition,
     read::headers_of,
-    request::{Change, Fault, Request, Transaction},
+    request::{Change, Database, Fault, Request, Transaction},
     sql::{self, Sql, Time},
 };
-use crate::{LetterInfo, LetterQuery, ParkedKey, ReadLimit, StoreError, rules};
+use crate::{LETTERS_AT_ONCE, LetterInfo, LetterQuery, ParkedKey, ReadLimit, StoreError, rules};
 
 /// A dead letter's columns.
 macro_rules! letter_columns {
@@ -264,11 +264,70 @@ pub(super) async fn waiting(
     Ok(Waiting { requested, parked })
 }
 
-/// Asks something of dead letters.
-pub(super) struct Ask<'a> {
-    pub(super) group: &'a str,
-    pub(super) query: &'a LetterQuery,
-    pub(super) request: LetterRequest,
+/// Asks something of dead letters, piece by piece, and says of how many. Nobody waits for a piece longer than it takes to
+/// write so many rows.
+pub(super) async fn ask(
+    database: &Database,
+    group: &str,
+    query: &LetterQuery,
+    request: LetterRequest,
+) -> Result<u64, StoreError> {
+    let (mut count, mut after) = (0, (-1, -1));
+    loop {
+        let until = database.ask(&End { group, query, after }).await?;
+        let piece = Piece { after, until: until.unwrap_or((i32::MAX, i64::MAX)) };
+        count += database.ask(&Ask { group, query, request, piece }).await?;
+        match until {
+            Some(until) => after = until,
+            None => return Ok(count),
+        }
+    }
+}
+
+/// The partition and the offset of a letter.
+type Place = (i32, i64);
+
+/// The letters behind one place, up to another.
+#[derive(Clone, Copy)]
+struct Piece {
+    after: Place,
+    until: Place,
+}
+
+/// The last letter of the next piece, if there are as many.
+struct End<'a> {
+    group: &'a str,
+    query: &'a LetterQuery,
+    after: Place,
+}
+
+impl Request for End<'_> {
+    type Answer = Option<Place>;
+    const DOING: &'static str = "looking for dead letters";
+    const BEGIN: Option<&'static str> = None;
+
+    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<Option<Place>, Fault> {
+        let statement = sqlx::query(transaction.sql.text(concat!(
+            r#"SELECT d.partition, d."offset" FROM @.dead_letters d WHERE "#,
+            matching!(),
+            r#" AND (d.partition, d."offset") > ($11, $12) ORDER BY d.partition, d."offset" LIMIT 1 OFFSET $13"#,
+        )));
+        let last = bind(self.group, self.query, statement)
+            .bind(self.after.0)
+            .bind(self.after.1)
+            .bind(i64::from(LETTERS_AT_ONCE) - 1)
+            .fetch_optional(&mut *transaction.connection)
+            .await?;
+        Ok(last.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?)
+    }
+}
+
+/// Asks something of the dead letters of a piece.
+struct Ask<'a> {
+    group: &'a str,
+    query: &'a LetterQuery,
+    request: LetterRequest,
+    piece: Piece,
 }
 
 impl Request for Ask<'_> {
@@ -292,16 +351,18 @@ impl Request for Ask<'_> {
 }
 
 impl Ask<'_> {
-    /// Locks the partitions that have dead letters, in the order of commits, and says which. What is set aside in others from
-    /// now on comes later than this.
+    /// Locks the partitions of the piece that have dead letters, in the order of commits, and says which. What is set aside in
+    /// others from now on comes later than this.
     async fn lock(&self, sql: &Sql, connection: &mut Connection) -> Result<Vec<i32>, sqlx::Error> {
         sqlx::query_scalar(sql.text(
             "SELECT partition FROM @.group_partitions
-             WHERE group_name = $1 AND ($2::int IS NULL OR partition = $2) AND letters > 0
+             WHERE group_name = $1 AND ($2::int IS NULL OR partition = $2) AND partition BETWEEN $3 AND $4 AND letters > 0
              ORDER BY partition FOR NO KEY UPDATE",
         ))
         .bind(self.group)
         .bind(self.query.partition.map(sql::partition))
+        .bind(self.piece.after.0)
+        .bind(self.piece.until.0)
         .fetch_all(connection)
         .await
     }
@@ -311,11 +372,18 @@ impl Ask<'_> {
         let statement = sqlx::query(sql.text(concat!(
             r#"WITH found AS MATERIALIZED (
                    SELECT d.partition, d."offset", d.key, $11 = 'replay' AND d.parks AND d.key IS NOT NULL AS whole_key
-                   FROM @.dead_letters d WHERE d.partition = ANY ($12) AND "#,
+                   FROM @.dead_letters d
+                   WHERE d.partition = ANY ($12) AND (d.partition, d."offset") > ($13, $14)
+                     AND (d.partition, d."offset") <= ($15, $16) AND "#,
             matching!(),
+            // An earlier piece has taken those keys along of which it had a letter.
             r#"), keys AS MATERIALIZED (
                    SELECT k.* FROM (SELECT DISTINCT partition, key FROM found WHERE whole_key) k
-                   WHERE NOT ($10 AND EXISTS (
+                   WHERE NOT (k.partition = $13 AND EXISTS (
+                       SELECT FROM @.dead_letters d WHERE d.partition = k.partition AND d.parks AND d.key = k.key
+                         AND d."offset" <= $14 AND "#,
+            matching!(),
+            r#")) AND NOT ($10 AND EXISTS (
                        SELECT FROM @.dead_letters q WHERE q.group_name = $1 AND q.partition = k.partition AND q.parks
                          AND q.key = k.key AND q.request IS NOT NULL))
                ), reached AS MATERIALIZED (
@@ -338,7 +406,16 @@ impl Ask<'_> {
                    SELECT partition, "offset", request FROM reached WHERE request <> $11
                    ORDER BY partition, "offset" LIMIT 1) busy ON true"#,
         )));
-        bind(self.group, self.query, statement).bind(self.request.as_str()).bind(locked).fetch_one(connection).await
+        let Piece { after, until } = self.piece;
+        bind(self.group, self.query, statement)
+            .bind(self.request.as_str())
+            .bind(locked)
+            .bind(after.0)
+            .bind(after.1)
+            .bind(until.0)
+            .bind(until.1)
+            .fetch_one(connection)
+            .await
     }
 
     /// Why nothing is asked, if so: what was written is rolled back then.

@@ -8,10 +8,14 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool, sqlite::Sqli
 use super::{
     read, seats, sql,
     transaction::{Fault, Transaction, Write},
+    writer::Writer,
 };
-use crate::{LetterInfo, LetterQuery, ParkedKey, ReadLimit, StoreError, rules};
+use crate::{LETTERS_AT_ONCE, LetterInfo, LetterQuery, ParkedKey, ReadLimit, StoreError, rules};
 
 const LISTING: &str = "listing dead letters";
+
+/// The partition and the offset of a letter.
+type Place = (u32, Offset);
 
 /// Those of a partition that something was asked of.
 pub(super) async fn requested(
@@ -36,17 +40,14 @@ pub(super) async fn list(
     reads: &SqlitePool,
     group: &str,
     query: &LetterQuery,
-    after: Option<(u32, Offset)>,
+    after: Option<Place>,
     limit: ReadLimit,
 ) -> Result<Vec<LetterInfo>, StoreError> {
     let read = async {
         let mut connection = reads.acquire().await?;
         seats::check_partition(&mut connection, group, None).await?;
         let mut chosen = choose(group, query);
-        if let Some((partition, offset)) = after {
-            chosen.push(r#" AND (d.partition, d."offset") > ("#).push_bind(partition);
-            chosen.push(", ").push_bind(sql::int(offset.0)).push(")");
-        }
+        push_piece(&mut chosen, after, None);
         Ok(fetch(&mut connection, chosen, limit).await?)
     };
     read.await.map_err(|fault: Fault| fault.into_error(LISTING))
@@ -59,12 +60,19 @@ fn choose(group: &str, query: &LetterQuery) -> QueryBuilder<Sqlite> {
                length(d.payload) AS bytes
            FROM dead_letters d"#,
     );
-    let LetterQuery { partition, offset, event_id, key, class, reason, before, first, idle } = query;
-    if event_id.is_some() {
+    if query.event_id.is_some() {
         // By itself SQLite goes through all letters of the group, because they come in order.
         sql.push(" INDEXED BY dead_letters_by_id");
     }
-    sql.push(" WHERE d.group_name = ").push_bind(group);
+    sql.push(" WHERE ");
+    push_matching(&mut sql, group, query);
+    sql
+}
+
+/// The conditions under which a query means a letter `d`.
+fn push_matching(sql: &mut QueryBuilder<Sqlite>, group: &str, query: &LetterQuery) {
+    let LetterQuery { partition, offset, event_id, key, class, reason, before, first, idle } = query;
+    sql.push("d.group_name = ").push_bind(group);
     if let Some(partition) = partition {
         sql.push(" AND d.partition = ").push_bind(*partition);
     }
@@ -98,7 +106,16 @@ fn choose(group: &str, query: &LetterQuery) -> QueryBuilder<Sqlite> {
     if *idle {
         sql.push(" AND d.request IS NULL");
     }
-    sql
+}
+
+/// More conditions: those of a piece.
+fn push_piece(sql: &mut QueryBuilder<Sqlite>, after: Option<Place>, until: Option<Place>) {
+    for (place, beyond) in [(after, ">"), (until, "<=")] {
+        if let Some((partition, offset)) = place {
+            sql.push(format_args!(r#" AND (d.partition, d."offset") {beyond} ("#)).push_bind(partition);
+            sql.push(", ").push_bind(sql::int(offset.0)).push(")");
+        }
+    }
 }
 
 /// Reads the letters that are chosen, as many as a limit allows, but at least one.
@@ -221,28 +238,55 @@ pub(super) async fn of_partition(
     Ok((parked.into_iter().map(|(key, events)| (key, sql::uint(events))).collect(), requested))
 }
 
-/// Asks something of dead letters.
-pub(super) struct Request {
-    pub(super) group: String,
-    pub(super) query: LetterQuery,
-    pub(super) request: LetterRequest,
+/// Asks something of dead letters, piece by piece, and says of how many. Heartbeats get their turn between two pieces.
+pub(super) async fn request(
+    writer: &Writer,
+    group: &str,
+    query: &LetterQuery,
+    request: LetterRequest,
+) -> Result<u64, StoreError> {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let piece = writer.write(Request { group: group.into(), query: query.clone(), request, after }).await?;
+        count += piece.count;
+        after = piece.until;
+        if after.is_none() {
+            return Ok(count);
+        }
+    }
+}
+
+/// Asks something of the next of the dead letters that a query means.
+struct Request {
+    group: String,
+    query: LetterQuery,
+    request: LetterRequest,
+    after: Option<Place>,
+}
+
+/// What came of it.
+struct Piece {
+    count: u64,
+    /// The last one, if there may be more behind it.
+    until: Option<Place>,
 }
 
 impl Write for Request {
-    type Answer = u64;
+    type Answer = Piece;
     const DOING: &'static str = "asking something of dead letters";
 
-    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<u64, Fault> {
+    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<Piece, Fault> {
         let connection = &mut *transaction.connection;
         seats::check_partition(connection, &self.group, None).await?;
-        let reached = self.reached(connection).await?;
+        let until = self.until(connection).await?;
+        let reached = self.reached(connection, until).await?;
         for Reached { partition, offset, asked, .. } in &reached {
             if let Some(asked) = asked.filter(|asked| *asked != self.request) {
                 return Err(rules::letter_busy(&self.group, *partition, *offset, asked).into());
             }
         }
         if reached.is_empty() {
-            return Ok(0);
+            return Ok(Piece { count: 0, until });
         }
         let rows: Vec<i64> = reached.iter().filter(|one| one.asked.is_none()).map(|one| one.row).collect();
         sqlx::query("UPDATE dead_letters SET request = ? WHERE rowid IN (SELECT value FROM json_each(?))")
@@ -260,7 +304,7 @@ impl Write for Request {
         .execute(&mut *connection)
         .await?;
         transaction.wakes = true;
-        Ok(reached.len() as u64)
+        Ok(Piece { count: reached.len() as u64, until })
     }
 }
 
@@ -273,17 +317,41 @@ struct Reached {
 }
 
 impl Request {
-    /// The letters that are meant, and with a replay all that wait in the same parked keys; by partition and offset.
-    async fn reached(&self, connection: &mut SqliteConnection) -> Result<Vec<Reached>, sqlx::Error> {
+    /// The last letter of the piece, if it is not the last of all.
+    async fn until(&self, connection: &mut SqliteConnection) -> Result<Option<Place>, sqlx::Error> {
         let mut sql = choose(&self.group, &self.query);
+        push_piece(&mut sql, self.after, None);
+        sql.push(r#") SELECT partition, "offset" FROM chosen ORDER BY partition, "offset" LIMIT 1 OFFSET "#);
+        sql.push_bind(LETTERS_AT_ONCE - 1);
+        let last: Option<(u32, i64)> = sql.build_query_as().fetch_optional(connection).await?;
+        Ok(last.map(|(partition, offset)| (partition, Offset(sql::uint(offset)))))
+    }
+
+    /// The letters of the piece, and with a replay all that wait in the same parked keys; by partition and offset.
+    async fn reached(
+        &self,
+        connection: &mut SqliteConnection,
+        until: Option<Place>,
+    ) -> Result<Vec<Reached>, sqlx::Error> {
+        let mut sql = choose(&self.group, &self.query);
+        push_piece(&mut sql, self.after, until);
         match self.request {
             LetterRequest::Discard => {
                 sql.push(r#") SELECT row, partition, "offset", request FROM chosen"#);
             }
             LetterRequest::Replay => {
-                sql.push("), keys AS (SELECT DISTINCT partition, key FROM chosen WHERE parks AND key IS NOT NULL)");
+                sql.push("), keys AS (SELECT DISTINCT partition, key FROM chosen WHERE parks AND key IS NOT NULL");
+                if let Some((partition, offset)) = self.after {
+                    // An earlier piece has taken those along of which it had a letter.
+                    sql.push(" AND (partition <> ").push_bind(partition);
+                    sql.push(" OR NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.parks AND d.key = chosen.key AND ");
+                    sql.push("d.partition = ").push_bind(partition);
+                    sql.push(r#" AND d."offset" <= "#).push_bind(sql::int(offset.0)).push(" AND ");
+                    push_matching(&mut sql, &self.group, &self.query);
+                    sql.push("))");
+                }
                 sql.push(
-                    r#" SELECT row, partition, "offset", request FROM chosen WHERE NOT parks OR key IS NULL
+                    r#") SELECT row, partition, "offset", request FROM chosen WHERE NOT parks OR key IS NULL
                         UNION ALL
                         SELECT d.rowid, d.partition, d."offset", d.request
                         FROM keys CROSS JOIN dead_letters d

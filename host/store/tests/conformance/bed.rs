@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 use crate::{bouncer, bouncer::Bouncer, schema::Schema};
 
 /// Larger than any test's events.
-pub(crate) const ALL: ReadLimit = ReadLimit { events: 10_000, bytes: 1 << 30 };
+pub(crate) const ALL: ReadLimit = ReadLimit { events: 100_000, bytes: 1 << 30 };
 
 /// The limit of payloads in streams that a bed declares, in bytes.
 pub(crate) const PAYLOAD_BYTES_MAX: u64 = 100_000;

@@ -2,11 +2,11 @@
 
 use futures_util::future::join_all;
 use pelton_core::{
-    Class, Commit, CommitOutcome, DeadLetter, Failure, Lease, LetterRequest,
+    Class, Commit, CommitOutcome, DeadLetter, Event, Failure, Lease, LetterRequest,
     LetterRequest::{Discard, Replay},
     NewEvent, Offset, Settled, Timestamp,
 };
-use pelton_store::{LetterInfo, LetterQuery, ParkedKey, ReadLimit, Reset, StoreError};
+use pelton_store::{LETTERS_AT_ONCE, LetterInfo, LetterQuery, ParkedKey, ReadLimit, Reset, StoreError};
 
 use crate::bed::{ALL, Bed, at, emits, failure, key_for, keyed, letter, moves, of_key, retry};
 
@@ -791,4 +791,75 @@ pub(crate) async fn a_reason_of_any_text_is_set_aside(bed: Bed) {
     assert_eq!(bed.commit(settles(&lease, 1, vec![again])).await, CommitOutcome::Committed);
     let reason = bed.dead().await.swap_remove(0).failure.reason;
     assert!(reason.starts_with('a') && reason.ends_with('c'), "{reason:?}");
+}
+
+/// Letters of each of two partitions: a piece ends in the second one.
+const EACH: u64 = LETTERS_AT_ONCE as u64 - 1_000;
+
+/// Sets that many events of two partitions aside. In the first one some park the key `a`; all others are plain.
+async fn more_than_a_piece(bed: &Bed) -> Vec<Lease> {
+    bed.stream("orders", 2).await;
+    bed.group("billing", "orders").await;
+    let mut leases = Vec::new();
+    for partition in 0..2 {
+        let plain = key_for(partition, 2);
+        let key = |n: u64| if partition == 0 && n % 3_000 < 2 { "a" } else { &plain };
+        let events = (0..EACH).map(|n| keyed(&format!("p{partition}-{n}"), key(n))).collect();
+        bed.store.append("orders", events).await.unwrap();
+        let lease = bed.acquire("billing", partition, "one").await;
+        set_all_aside(bed, &lease, EACH).await;
+        leases.push(lease);
+    }
+    leases
+}
+
+/// Those of key `a` park it.
+async fn set_all_aside(bed: &Bed, lease: &Lease, count: u64) {
+    let events = bed.read("orders", lease.partition).await.into_iter();
+    let aside = |event: Event| letter(event.clone(), event.key.as_deref() == Some("a"));
+    let commit = Commit { set_aside: events.map(aside).collect(), ..moves(lease, 0, count) };
+    assert_eq!(bed.commit(commit).await, CommitOutcome::Committed);
+}
+
+pub(crate) async fn more_are_asked_for_than_a_piece_takes(bed: Bed) {
+    more_than_a_piece(&bed).await;
+    assert_eq!(bed.ask(&every(), Replay).await, 2 * EACH);
+    assert!(bed.dead().await.iter().all(|letter| letter.request == Some(Replay)));
+    assert_eq!(bed.ask(&every(), Replay).await, 2 * EACH, "as often as one likes");
+    let idle = LetterQuery { idle: true, ..every() };
+    assert_eq!(bed.ask(&idle, Replay).await, 0);
+}
+
+pub(crate) async fn a_parked_key_is_asked_for_once_wherever_its_letters_are(bed: Bed) {
+    bed.orders(0).await;
+    // The key begins before the end of the first piece and goes on behind it.
+    let all = u64::from(LETTERS_AT_ONCE) + 500;
+    let behind = [all - 600, all - 400, all - 1];
+    let event = |n| keyed(&format!("o{n}"), if behind.contains(&n) || n == 7 { "a" } else { "b" });
+    bed.store.append("orders", (0..all).map(event).collect()).await.unwrap();
+    let lease = bed.acquire("billing", 0, "one").await;
+    set_all_aside(&bed, &lease, all).await;
+    assert_eq!(bed.ask(&LetterQuery { first: true, ..every() }, Replay).await, all);
+    assert!(bed.dead().await.iter().all(|letter| letter.request == Some(Replay)));
+    assert_eq!(bed.ask(&every(), Replay).await, all, "each of them counts once");
+    let settled = bed.store.letters_requested("billing", 0, ALL).await.unwrap();
+    assert_eq!(settled.len() as u64, all);
+}
+
+pub(crate) async fn what_is_busy_far_behind_is_refused_and_the_rest_is_asked_for_later(bed: Bed) {
+    let leases = more_than_a_piece(&bed).await;
+    let last = LetterQuery { partition: Some(1), offset: Some(Offset(EACH - 1)), ..every() };
+    assert_eq!(bed.ask(&last, Discard).await, 1);
+    let error = bed.store.request_letters("billing", &every(), Replay).await.unwrap_err();
+    assert!(matches!(error, StoreError::LetterBusy { .. }), "{error}");
+    let settled = vec![Settled::Gone(Offset(EACH - 1))];
+    bed.commit(Commit { settled, ..moves(&leases[1], EACH, EACH) }).await;
+    assert_eq!(bed.ask(&every(), Replay).await, 2 * EACH - 1);
+    assert!(bed.dead().await.iter().all(|letter| letter.request == Some(Replay)));
+}
+
+pub(crate) async fn more_are_discarded_than_a_piece_takes(bed: Bed) {
+    more_than_a_piece(&bed).await;
+    assert_eq!(bed.ask(&every(), Discard).await, 2 * EACH);
+    assert!(bed.dead().await.iter().all(|letter| letter.request == Some(Discard)));
 }
