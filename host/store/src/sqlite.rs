@@ -202,7 +202,7 @@ impl Store for SqliteStore {
     }
 
     async fn reset(&self, reset: &Reset) -> Result<(), StoreError> {
-        self.writer.write(reset::Move { reset: reset.clone(), locks: self.locks.clone() }).await
+        reset::reset(&self.writer, reset, &self.locks).await
     }
 
     async fn offset_at(&self, stream: &str, partition: u32, time: Timestamp) -> Result<Offset, StoreError> {
@@ -211,7 +211,7 @@ impl Store for SqliteStore {
     }
 
     async fn delete_group(&self, group: &str, with_letters: bool) -> Result<(), StoreError> {
-        self.writer.write(reset::Delete { group: group.into(), with_letters, locks: self.locks.clone() }).await
+        reset::delete(&self.writer, group, with_letters, &self.locks).await
     }
 
     async fn trim(&self, stream: &str, before: Timestamp, events_max: u32) -> Result<u64, StoreError> {

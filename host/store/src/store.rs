@@ -504,13 +504,16 @@ pub trait Store: Send + Sync + 'static {
     /// fenced, and the next owner gets a higher epoch. Ids that are remembered of events from the new position on are
     /// forgotten. What a version handled ends at the old position. Refused with [`StoreError::OffsetOutOfRange`], [`StoreError::GroupActive`], [`StoreError::HasState`],
     /// and with [`StoreError::HasLetters`] if events from the new position on are dead letters; and then nothing was moved.
+    /// Where many ids are to be forgotten, an error may leave some of them forgotten and the positions where they were: ask
+    /// again.
     async fn reset(&self, reset: &Reset) -> Result<(), StoreError>;
 
     /// The first offset of a partition whose event was appended at this time or later; the head if there is none.
     async fn offset_at(&self, stream: &str, partition: u32, time: Timestamp) -> Result<Offset, StoreError>;
 
     /// Removes a group with its positions, state and remembered ids. Refused with [`StoreError::GroupActive`] while members
-    /// are active, and with [`StoreError::HasLetters`] while it has dead letters, unless they are to go `with_letters`.
+    /// are active, and with [`StoreError::HasLetters`] while it has dead letters, unless they are to go `with_letters`. Where
+    /// it remembers many ids, an error may leave a group that has forgotten some of them: ask again.
     async fn delete_group(&self, group: &str, with_letters: bool) -> Result<(), StoreError>;
 
     /// Removes the oldest events of a stream that were appended before a time and that every group has passed: at most

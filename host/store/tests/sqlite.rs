@@ -17,7 +17,7 @@ use pelton_core::{
     Timestamp,
 };
 use pelton_store::{
-    Backup, Durability, GroupSpec, LetterQuery, ReadLimit, Registration, Start, Store, StoreError, StoreOptions,
+    Backup, Durability, GroupSpec, LetterQuery, ReadLimit, Registration, Reset, Start, Store, StoreError, StoreOptions,
     StreamSpec, open,
 };
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -601,6 +601,38 @@ async fn a_caller_that_gives_up_leaves_no_half_transaction() {
     let events = store.read("orders", 0, Offset(0), ReadLimit { events: 20_000, ..ALL }).await.unwrap();
     assert!(events.iter().zip(0..).all(|(event, offset)| event.offset == Offset(offset)));
     assert_eq!(events.len() % 200, 1, "a batch is there whole or not at all");
+}
+
+#[tokio::test]
+async fn whoever_gives_up_a_reset_or_a_removal_leaves_a_group_of_which_it_can_be_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_in(&folder, &daemon()).await.unwrap();
+    declare(&*store).await;
+    append(&*store, "a").await;
+    let lease = acquire(&*store).await;
+    let all: Vec<String> = (0..12_000).map(|n| format!("o{n}")).collect();
+    let remembered = all.iter().zip(0..).map(|(id, n)| (Offset(n), id.clone())).collect();
+    store.commit(Arc::new(Commit { remembered, ..moves(&lease, 0, 1) })).await.unwrap();
+    let known = async || store.remembered("billing", 0, all.clone()).await.unwrap().len();
+    let committed = async || store.progress().await.unwrap()[0].committed;
+
+    let reset = Reset { group: "billing".into(), to: [(0, Offset(0))].into(), force: true, ..Reset::default() };
+    let session = store.survey().await.unwrap().hosts[0].session.clone();
+    store.deregister(&session).await.unwrap();
+    // Given up as soon as a step was taken, of three and the last.
+    let a_step = async || while known().await == all.len() {};
+    let given_up = tokio::select! { _ = store.delete_group("billing", false) => false, () = a_step() => true };
+    if given_up {
+        append(&*store, "b").await;
+        assert_eq!(committed().await, Offset(1), "it stands where it stood");
+        assert!(known().await < all.len());
+    } else {
+        declare(&*store).await;
+    }
+    store.reset(&reset).await.unwrap();
+    assert_eq!((committed().await, known().await), (Offset(0), 0));
+    store.delete_group("billing", false).await.unwrap();
+    assert!(store.progress().await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -11,31 +11,61 @@ use super::{
     sql, survey,
     transaction::{Fault, Transaction, Write},
     versions,
+    writer::Writer,
 };
 use crate::{Reset, StoreError, rules};
 
-/// Moves positions by hand.
-pub(super) struct Move {
-    pub(super) reset: Reset,
-    pub(super) locks: Arc<HostLocks>,
+const RESETTING: &str = "resetting a group";
+const DELETING: &str = "deleting a group";
+
+/// Ids that one step forgets: a large group remembers millions, and heartbeats wait for the writer meanwhile.
+const IDS_AT_ONCE: u32 = 5_000;
+
+/// Moves positions by hand. The ids that go with it go first, step by step, as far as they are there by then.
+///
+/// Whoever is interrupted in between leaves a group that stands where it stood and has forgotten some of them. Nobody
+/// misses those as long as retention leaves their events alone: these lie behind the new position, which is in the stream,
+/// and what is there is not appended again. Once the position is moved they must be gone, or what is handed out again would
+/// be passed over.
+pub(super) async fn reset(writer: &Writer, reset: &Reset, locks: &Arc<HostLocks>) -> Result<(), StoreError> {
+    let moving = || Move { reset: reset.clone(), locks: Arc::clone(locks) };
+    if !reset.dry_run {
+        while writer.write(ForgetToMove(moving())).await? == u64::from(IDS_AT_ONCE) {}
+    }
+    writer.write(moving()).await
 }
 
-impl Write for Move {
-    type Answer = ();
-    const DOING: &'static str = "resetting a group";
+/// Moves positions by hand, in one transaction.
+struct Move {
+    reset: Reset,
+    locks: Arc<HostLocks>,
+}
 
-    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+impl Move {
+    /// Refuses what cannot be done. Answers with where the positions are.
+    async fn check(&self, transaction: &mut Transaction<'_>) -> Result<Vec<Offset>, Fault> {
         let reset = &self.reset;
         check_group(transaction.connection, &reset.group).await?;
         if !reset.force {
             refuse_active(transaction, &reset.group, &self.locks, rules::REMEDY_RESET).await?;
         }
         transaction.write_counters().await?;
-        // All that can be refused is, before anything is moved.
         let mut committed = Vec::new();
         for (&partition, &to) in &reset.to {
             committed.push(check(transaction.connection, reset, partition, to).await?);
         }
+        Ok(committed)
+    }
+}
+
+impl Write for Move {
+    type Answer = ();
+    const DOING: &'static str = RESETTING;
+
+    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        // All that can be refused is, before anything is moved.
+        let committed = self.check(transaction).await?;
+        let reset = &self.reset;
         if reset.dry_run {
             return Ok(());
         }
@@ -45,6 +75,40 @@ impl Write for Move {
         }
         transaction.wakes = true;
         Ok(())
+    }
+}
+
+/// Forgets some of the ids that a move forgets, and says how many.
+struct ForgetToMove(Move);
+
+impl Write for ForgetToMove {
+    type Answer = u64;
+    const DOING: &'static str = RESETTING;
+
+    /// What comes back is forgotten again.
+    fn may_be_lost(&self) -> bool {
+        true
+    }
+
+    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<u64, Fault> {
+        self.0.check(transaction).await?;
+        let (mut forgotten, reset) = (0, &self.0.reset);
+        for (&partition, &to) in &reset.to {
+            // All of the key is compared: with less, ids would be looked for in whole partitions.
+            let deleted = sqlx::query(
+                r#"DELETE FROM remembered WHERE (group_name, partition, id) IN (
+                       SELECT group_name, partition, id FROM remembered
+                       WHERE group_name = ? AND partition = ? AND "offset" >= ? LIMIT ?)"#,
+            )
+            .bind(&reset.group)
+            .bind(partition)
+            .bind(sql::int(to.0))
+            .bind(sql::int(u64::from(IDS_AT_ONCE).saturating_sub(forgotten)))
+            .execute(&mut *transaction.connection)
+            .await?;
+            forgotten += deleted.rows_affected();
+        }
+        Ok(forgotten)
     }
 }
 
@@ -116,18 +180,29 @@ async fn move_one(
     Ok(())
 }
 
-/// Removes a group with its positions, state and remembered ids.
-pub(super) struct Delete {
-    pub(super) group: String,
-    pub(super) with_letters: bool,
-    pub(super) locks: Arc<HostLocks>,
+/// Removes a group with its positions, state and remembered ids. These go first, step by step: whoever is interrupted in
+/// between leaves a group that has forgotten some of them.
+pub(super) async fn delete(
+    writer: &Writer,
+    group: &str,
+    with_letters: bool,
+    locks: &Arc<HostLocks>,
+) -> Result<(), StoreError> {
+    let deleting = || Delete { group: group.into(), with_letters, locks: Arc::clone(locks) };
+    while writer.write(ForgetToDelete(deleting())).await? == u64::from(IDS_AT_ONCE) {}
+    writer.write(deleting()).await
 }
 
-impl Write for Delete {
-    type Answer = ();
-    const DOING: &'static str = "deleting a group";
+/// Removes a group with all that is left of it, in one transaction.
+struct Delete {
+    group: String,
+    with_letters: bool,
+    locks: Arc<HostLocks>,
+}
 
-    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+impl Delete {
+    /// Refuses what cannot be done.
+    async fn check(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         check_group(transaction.connection, &self.group).await?;
         if !self.with_letters {
             let letters: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters WHERE group_name = ?")
@@ -138,7 +213,42 @@ impl Write for Delete {
                 return Err(rules::letters_to_delete(&self.group, sql::uint(letters)).into());
             }
         }
-        refuse_active(transaction, &self.group, &self.locks, rules::REMEDY_DELETE).await?;
+        refuse_active(transaction, &self.group, &self.locks, rules::REMEDY_DELETE).await
+    }
+}
+
+/// Forgets some of the ids of a group that is to be removed, and says how many.
+struct ForgetToDelete(Delete);
+
+impl Write for ForgetToDelete {
+    type Answer = u64;
+    const DOING: &'static str = DELETING;
+
+    /// What comes back is forgotten again.
+    fn may_be_lost(&self) -> bool {
+        true
+    }
+
+    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<u64, Fault> {
+        self.0.check(transaction).await?;
+        let deleted = sqlx::query(
+            "DELETE FROM remembered WHERE (group_name, partition, id) IN (
+                 SELECT group_name, partition, id FROM remembered WHERE group_name = ? LIMIT ?)",
+        )
+        .bind(&self.0.group)
+        .bind(IDS_AT_ONCE)
+        .execute(&mut *transaction.connection)
+        .await?;
+        Ok(deleted.rows_affected())
+    }
+}
+
+impl Write for Delete {
+    type Answer = ();
+    const DOING: &'static str = DELETING;
+
+    async fn run(&self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        self.check(transaction).await?;
         for statement in [
             "DELETE FROM state WHERE group_name = ?",
             "DELETE FROM remembered WHERE group_name = ?",

@@ -255,6 +255,47 @@ pub(crate) async fn a_reset_forgets_nothing_in_other_partitions(bed: Bed) {
     assert_eq!(offsets_known(&bed).await, [0, 1, 2, 3, 4]);
 }
 
+/// A group that remembers more ids than one step of its removal forgets. Answers with some of them, the first two among them.
+async fn remembers_many(bed: &Bed) -> Vec<String> {
+    bed.orders(5).await;
+    let lease = bed.acquire("billing", 0, "one").await;
+    let remembered = ids(0..12_000);
+    let some = remembered.iter().filter(|(offset, _)| offset.0 % 1_000 < 2).map(|(_, id)| id.clone()).collect();
+    assert_eq!(bed.commit(Commit { remembered, ..moves(&lease, 0, 5) }).await, CommitOutcome::Committed);
+    some
+}
+
+async fn count_known(bed: &Bed, ids: &[String]) -> usize {
+    bed.store.remembered("billing", 0, ids.to_vec()).await.unwrap().len()
+}
+
+pub(crate) async fn a_reset_forgets_however_many_there_are(bed: Bed) {
+    let some = remembers_many(&bed).await;
+    let reset = Reset { group: "billing".into(), to: [(0, Offset(2))].into(), ..Reset::default() };
+    bed.store.reset(&reset).await.unwrap();
+    assert_eq!((count_known(&bed, &some).await, offsets_known(&bed).await), (2, vec![0, 1]));
+    assert_eq!(bed.place("billing", 0).await.committed, Offset(2));
+}
+
+pub(crate) async fn a_deleted_group_forgets_however_many_there_are(bed: Bed) {
+    let some = remembers_many(&bed).await;
+    bed.store.delete_group("billing", false).await.unwrap();
+    bed.group("billing", "orders").await;
+    assert_eq!(count_known(&bed, &some).await, 0);
+}
+
+pub(crate) async fn what_is_refused_forgets_nothing(bed: Bed) {
+    let some = remembers_many(&bed).await;
+    let reset = |to| Reset { group: "billing".into(), to: [(0, Offset(to))].into(), ..Reset::default() };
+    assert!(matches!(bed.store.reset(&reset(6)).await, Err(StoreError::OffsetOutOfRange { .. })));
+    bed.register("two", &["billing"]).await;
+    assert!(matches!(bed.store.reset(&reset(2)).await, Err(StoreError::GroupActive { .. })));
+    assert!(matches!(bed.store.delete_group("billing", false).await, Err(StoreError::GroupActive { .. })));
+    assert_eq!(count_known(&bed, &some).await, some.len());
+    bed.store.reset(&Reset { force: true, ..reset(2) }).await.unwrap();
+    assert_eq!(count_known(&bed, &some).await, 2);
+}
+
 pub(crate) async fn a_deleted_group_remembers_nothing(bed: Bed) {
     bed.orders(5).await;
     let lease = bed.acquire("billing", 0, "one").await;
