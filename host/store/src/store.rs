@@ -473,7 +473,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Asks something of dead letters, for the owners of their partitions to carry out, and says of how many. A replay of
     /// any event of a parked key is one of all that waits in it. Refused with [`StoreError::LetterBusy`] if something else
-    /// was asked of one of them; and then nothing is asked.
+    /// was asked of one of them; and then nothing is asked of any in its piece.
     ///
     /// More than [`LETTERS_AT_ONCE`] are asked in pieces, by partition and offset, each whole or not at all; what waits in a
     /// parked key is in one piece. After an error what was asked of earlier pieces stays asked: asking again asks for the
