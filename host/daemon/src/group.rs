@@ -66,8 +66,8 @@ impl Versions {
         Self { live, trial: None }
     }
 
-    /// Each of them.
-    pub(crate) fn all_of_them(&self) -> impl Iterator<Item = &Arc<dyn Version>> {
+    /// What is tried, if anything is, and what is live.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Arc<dyn Version>> {
         self.trial.iter().map(|(_, version)| version).chain([&self.live])
     }
 
@@ -228,7 +228,7 @@ impl RunningGroup {
         let stopped_here = Arc::new(AtomicBool::new(false));
         let context = PumpContext {
             store: Arc::clone(store),
-            clock: *clock,
+            clock: clock.clone(),
             session: session.clone(),
             place: Place { group: Arc::from(&*spec.name), stream: Arc::from(&*spec.stream), partition },
             settings: settings.subscribe(),

@@ -139,7 +139,7 @@ impl Host {
             host: id.to_string(),
             labels: config.host.labels.clone(),
             cleanup_interval: config.host.cleanup_interval,
-            clock,
+            clock: clock.clone(),
         };
         let presence = Presence::start(config.store.url.clone(), store_options, identity).await?;
         let standing = presence.standing();
@@ -203,8 +203,11 @@ impl Host {
     }
 
     /// Looks whether every handler was loaded or refused by now. Groups work from the moment their own handler is there: one
-    /// that takes its time, or is refused, hurts only itself, unless it is the only one.
-    /// Whether that is known since just now.
+    /// that takes its time, or is refused, hurts only itself, unless it is the only one. Says whether this is the first time
+    /// that all is known.
+    ///
+    /// # Errors
+    /// Every handler was refused, each with its reason.
     fn look_at_first_modules(&mut self) -> anyhow::Result<bool> {
         if self.is_running || self.handlers.values().any(HandlerSlot::is_loading) {
             return Ok(false);

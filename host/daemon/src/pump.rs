@@ -542,7 +542,7 @@ impl Hands {
     fn replay(&mut self, events: u32, refused: Option<String>) {
         let handler = self.handler_for(None);
         let Place { group, partition, .. } = self.context.place.clone();
-        let clock = self.context.clock;
+        let clock = self.context.clock.clone();
         let order = Order {
             store: Arc::clone(&self.context.store),
             group,

@@ -437,8 +437,7 @@ impl HandlerSlot {
     /// Looks at what answers. A version that did too much wrong does not answer here any more, if there is another one.
     pub(crate) fn condemn(&mut self) {
         let Some(Answering { versions, .. }) = &self.answering else { return };
-        let trial = versions.trial.iter().map(|(_, version)| version);
-        for version in trial.chain([&versions.live]) {
+        for version in versions.each() {
             let is_free = self.config.digest.is_none() && !self.rollout.pinned;
             if let Some(reason) = version.calls().verdict().filter(|_| is_free) {
                 let (digest, reason) = (version.digest().to_owned(), reason.to_owned());
@@ -486,8 +485,8 @@ impl HandlerSlot {
         let wanted = self.wanted();
         let pending = self.pending.as_ref().map(|pending| pending.proposal.digest.clone());
         let answers = |digest: &str| {
-            let versions = self.answering.as_ref().map(|answering| &answering.versions);
-            versions.is_some_and(|versions| versions.all_of_them().any(|version| version.digest() == digest))
+            let mut answering = self.answering.iter().flat_map(|answering| answering.versions.each());
+            answering.any(|version| version.digest() == digest)
         };
         // What answers goes on, and its groups with the settings that they have. Nothing else may take over that cannot do
         // what is asked.
@@ -564,11 +563,7 @@ impl HandlerSlot {
     /// The version that answers already for this very module, or one that begins now: it is watched for as long as it is
     /// new, whenever this host began to call it.
     fn version(&self, module: Module, now: Timestamp) -> Arc<dyn Version> {
-        let answering = self.answering.iter().flat_map(|answering| {
-            let Versions { live, trial } = &answering.versions;
-            trial.iter().map(|(_, version)| version).chain([live])
-        });
-        let known = answering.into_iter().find(|version| version.is_of(&module));
+        let known = self.versions().into_iter().flat_map(Versions::each).find(|version| version.is_of(&module));
         let newcomer = self.rollout.newcomer().filter(|(digest, _)| **digest == **module.digest());
         let watched = self.config.rollout.tolerance.zip(newcomer).and_then(|(tolerance, (_, since))| {
             // A canary is new all the while, and once more when it is live.

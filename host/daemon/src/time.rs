@@ -1,6 +1,9 @@
 //! Times as people and programs read them, and the one clock of a running host.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use pelton_core::Timestamp;
 use tokio::time::{Duration, Instant};
@@ -12,20 +15,19 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// clock moves no time-out, and tests turn it by pausing tokio's time.
 ///
 /// The monotonic clock stands still while a machine is asleep or paused, so [`Self::learn`] tells what the store says later.
-/// Copies tell the same time.
-#[derive(Clone, Copy, Debug)]
+/// Clones tell the same time.
+#[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
-    /// What the store's clock showed at `start`, as far as is known, in milliseconds. Never freed: a process is one host,
-    /// and has one clock.
-    wall_ms: &'static AtomicU64,
+    /// What the store's clock showed at `start`, as far as is known, in milliseconds.
+    wall_ms: Arc<AtomicU64>,
 }
 
 impl Clock {
-    /// A clock that begins at this time, now. It stays in memory until the process ends.
+    /// A clock that begins at this time, now.
     #[must_use]
     pub fn starting_at(wall: Timestamp) -> Self {
-        Self { start: Instant::now(), wall_ms: Box::leak(Box::new(AtomicU64::new(wall.0))) }
+        Self { start: Instant::now(), wall_ms: Arc::new(AtomicU64::new(wall.0)) }
     }
 
     /// The time. It never goes back.
@@ -74,7 +76,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_stood_still_is_put_forward_and_never_back() {
         let clock = Clock::starting_at(Timestamp(1000));
-        let copy = clock;
+        let copy = clock.clone();
         tokio::time::advance(Duration::from_millis(500)).await;
         assert_eq!(clock.now(), Timestamp(1500));
         for (told, behind, now) in [(1500, 0, 1500), (1200, 0, 1500), (0, 0, 1500), (9500, 8000, 9500), (9000, 0, 9500)]

@@ -59,7 +59,7 @@ impl SimulatedHost {
         let clock = Clock::starting_at(network.now());
         let surroundings = Surroundings {
             store: Arc::clone(&store),
-            clock,
+            clock: clock.clone(),
             lane: Lane::default(),
             chance: Arc::new(move || dice.chance()),
             pump_ended: Arc::clone(&pump_ended),

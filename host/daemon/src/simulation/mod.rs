@@ -630,7 +630,7 @@ async fn a_host_that_was_asleep_goes_by_the_stores_time_again() {
         host: "host".into(),
         standing,
         cleanup_interval: Duration::from_secs(10),
-        clock,
+        clock: clock.clone(),
         nudge: Arc::new(Notify::new()),
     };
     tokio::spawn(overseer.live());
